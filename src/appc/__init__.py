@@ -1,0 +1,1 @@
+"""The App Container specification as a library: manifests, archives, discovery, signatures."""

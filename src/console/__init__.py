@@ -1,0 +1,1 @@
+"""What all command lines of the platform share: verbs, output, progress, hints."""

@@ -1,0 +1,1 @@
+"""rkt: a pod runtime with a simple command and no daemon."""

@@ -1,0 +1,1 @@
+"""Pods on disk: phases, locks, lookup, removal."""

@@ -1,0 +1,1 @@
+"""Stage 0: prepare a pod and hand it to a stage 1."""
