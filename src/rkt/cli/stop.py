@@ -1,0 +1,66 @@
+"""rkt stop: end running pods."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from rkt.errors import RktError
+
+if TYPE_CHECKING:
+    import argparse
+
+    from console.output import Output
+
+EXAMPLES = """\
+  rkt stop 5bc080ca
+  rkt stop --force web
+  rkt stop --uuid-file=/run/web.uuid
+"""
+DESCRIPTION = """\
+Sends SIGTERM to the apps of each pod, runs their post-stop handlers, and kills what is left after a grace
+time. Returns when the pods have ended. With --force the pod is killed at once.
+"""
+# Longer than the grace time of every flavour, so that this message is only seen when something is broken.
+_PATIENCE = 30.0
+_POLL = 0.01
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    from rkt.cli.podargument import add_uuid_file
+
+    parser.add_argument("uuid", metavar="UUID", nargs="*", help="a pod: UUID, its beginning, or name")
+    parser.add_argument("--force", action="store_true", help="kill the pod instead of asking it to end")
+    add_uuid_file(parser)
+
+
+def run(options: argparse.Namespace, out: Output) -> int:
+    from rkt.cli import podargument
+
+    failed = False
+    for word in podargument.wanted(options):
+        try:
+            uuid = _stop(options, word)
+        except (RktError, OSError) as error:
+            out.error(error)
+            failed = True
+        else:
+            out.line(f'"{uuid}"')
+    return 254 if failed else 0
+
+
+def _stop(options: argparse.Namespace, word: str) -> str:
+    from rkt.cli import podargument
+    from rkt.stage1 import flavours
+
+    with podargument.open_pod(options, word) as pod:
+        state = pod.state()
+        if state != "running":
+            raise RktError(f'pod "{pod.uuid}" is not running (it is {state})')
+        flavours.of_pod(pod).stop(pod.path, force=options.force)
+        end = time.monotonic() + _PATIENCE
+        while pod.is_locked():
+            if time.monotonic() > end:
+                raise RktError(f'pod "{pod.uuid}" has not ended in {_PATIENCE:.0f} s', hint="use --force")
+            time.sleep(_POLL)
+        return pod.uuid

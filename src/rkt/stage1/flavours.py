@@ -1,0 +1,68 @@
+"""The stage 1 flavours: which one a pod has, and what every one of them offers.
+
+The bundled flavours run as functions in the process of rkt, which saves a second interpreter. A stage 1
+from an image runs by the entry points that its manifest names (rkt's stage 1 ABI). Either way the pod
+directory is all that they share with stage 0.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Protocol, cast
+
+from rkt.errors import RktError
+
+if TYPE_CHECKING:
+    from rkt.pods.pod import Pod
+    from rkt.stage1.abi import Invocation
+
+DEFAULT = "native"
+BUNDLED = {
+    "native": "rkt.stage1.native.stage1",
+    "fly": "rkt.stage1.fly.stage1",
+}
+FLAVOUR_FILE = "stage1-flavour"
+EXTERNAL = "image"
+
+
+class Stage1(Protocol):
+    """What a flavour does for a pod (rkt's stage 1 ABI, Documentation/devel/stage1-implementors-guide.md)."""
+
+    def run(self, invocation: Invocation, lock_fd: int) -> int:
+        """Run the pod to its end; the exit code that `rkt run` shall have."""
+
+    def stop(self, pod_dir: str, *, force: bool) -> None:
+        """Ask the pod to end (SIGTERM), or end it (`force`: SIGKILL). Does not wait."""
+
+    def gc(self, pod_dir: str, local_config: str) -> None:
+        """Undo what the pod did to the host outside its directory. Idempotent; half started pods too."""
+
+
+def bundled(name: str) -> Stage1:
+    """The bundled flavour `name`; RktError for an unknown one."""
+    try:
+        module = BUNDLED[name]
+    except KeyError:
+        raise RktError(
+            f"stage1 flavour {name!r} is not one of " + ", ".join(sorted(BUNDLED)),
+            hint="a stage1 image is given with --stage1-path, --stage1-url, --stage1-name or --stage1-hash",
+        ) from None
+    return cast(Stage1, import_module(module))
+
+
+def of_pod(pod: Pod) -> Stage1:
+    """The flavour that the pod was prepared for (the default one if it never came to that)."""
+    name = pod.read_text(FLAVOUR_FILE) or DEFAULT
+    if name == EXTERNAL:
+        from rkt.stage1 import external
+
+        return cast(Stage1, external)
+    return bundled(name)
+
+
+def reconcile(live: set[str], data_dir: str) -> None:
+    """Remove what pods that are gone left in the kernel: control groups and pinned namespaces."""
+    for module in BUNDLED.values():
+        collect = getattr(import_module(module), "reconcile", None)
+        if collect is not None:
+            collect(live, data_dir)
