@@ -6,7 +6,7 @@ a stage 1 from an image gets the same as the command line that `arguments` makes
 
 from __future__ import annotations
 
-from collections import namedtuple
+from typing import NamedTuple
 
 # Annotations of a stage 1 image's manifest. The values are paths relative to its root file system.
 RUN = "coreos.com/rkt/stage1/run"
@@ -18,46 +18,37 @@ INTERFACE_VERSION = "coreos.com/rkt/stage1/interface-version"
 # The environment variable that names the descriptor which carries the pod's lock.
 LOCK_FD = "RKT_LOCK_FD"
 
-_FIELDS = (
-    "uuid pod_dir net interactive private_users mds_token local_config hostname disable_capabilities"
-    " disable_paths disable_seccomp dns_mode hosts_mode ipc debug data_dir ports"
-)
-_DEFAULTS = (("default",), False, None, "", "/etc/rkt", "", False, False, False, "default", "default", "auto", False)
-
-
-class Invocation(namedtuple("Invocation", _FIELDS, defaults=(*_DEFAULTS, "", ()))):
+class Invocation(NamedTuple):
     """How a pod is to be run.
 
     `pod_dir` is the pod's directory, absolute. `net` holds the values of `--net`. `private_users` is
-    (first host ID, number of IDs), None for a pod without a user namespace of its own. `dns_mode` says where
-    /etc/resolv.conf comes from (`host`, `stage0`, `none`, `default`) and `hosts_mode` the same for /etc/hosts.
+    (first host ID, number of IDs), None for a pod without a user namespace of its own. `dns_mode` says
+    where /etc/resolv.conf comes from (`host`, `stage0`, `none`, `default`), `hosts_mode` the same of /etc/hosts.
     `ipc` is `auto`, `private` or `parent`. `data_dir` and `ports` (tuples that `rkt.network` understands) are
     for the bundled flavours only: the ABI has no word for them.
     """
 
-    __slots__ = ()
-
     uuid: str
     pod_dir: str
-    net: tuple[str, ...]
-    interactive: bool
-    private_users: tuple[int, int] | None
-    mds_token: str
-    local_config: str
-    hostname: str
-    disable_capabilities: bool
-    disable_paths: bool
-    disable_seccomp: bool
-    dns_mode: str
-    hosts_mode: str
-    ipc: str
-    debug: bool
-    data_dir: str
-    ports: tuple[object, ...]
+    net: tuple[str, ...] = ("default",)
+    interactive: bool = False
+    private_users: tuple[int, int] | None = None
+    mds_token: str = ""
+    local_config: str = "/etc/rkt"
+    hostname: str = ""
+    disable_capabilities: bool = False
+    disable_paths: bool = False
+    disable_seccomp: bool = False
+    dns_mode: str = "default"
+    hosts_mode: str = "default"
+    ipc: str = "auto"
+    debug: bool = False
+    data_dir: str = ""
+    ports: tuple[object, ...] = ()
 
 
 def arguments(invocation: Invocation, version: int) -> tuple[list[str], list[str]]:
-    """The flags for the `run` entry point of a stage 1 of interface `version`, and the names of those dropped.
+    """The flags for the `run` entry point of a stage 1 of interface `version`, and those left out.
 
     Flags that came with a later version of the interface than the stage 1's are left out; what the user
     asked for by them is named, so that a warning can tell.

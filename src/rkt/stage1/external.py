@@ -32,7 +32,7 @@ def run(invocation: Invocation, lock_fd: int) -> int:
     if program is None:
         raise RktError(f"the stage1 image names no program for {abi.RUN}")
     os.chdir(invocation.pod_dir)
-    os.set_inheritable(lock_fd, True)
+    os.set_inheritable(lock_fd, True)  # noqa: FBT003
     os.execve(program, [program, *flags], os.environ | {abi.LOCK_FD: str(lock_fd)})
 
 
