@@ -108,9 +108,9 @@ class PodDirectory:
             if name is not None:
                 with self._names_lock():
                     self._claim(pod, name)
-                    pod.move(phases.PREPARE)
+                    pod.move(phases.PREPARE, durable=False)
             else:
-                pod.move(phases.PREPARE)
+                pod.move(phases.PREPARE, durable=False)
         except BaseException:
             pod.close()
             raise

@@ -23,7 +23,7 @@ class Invocation(NamedTuple):
 
     `pod_dir` is the pod's directory, absolute. `net` holds the values of `--net`. `private_users` is
     (first host ID, number of IDs), None for a pod without a user namespace of its own. `dns_mode` says
-    where /etc/resolv.conf comes from (`host`, `stage0`, `none`, `default`), `hosts_mode` the same of /etc/hosts.
+    where /etc/resolv.conf comes from (`host`, `stage0`, `none`, `default`), `hosts_mode` where /etc/hosts.
     `ipc` is `auto`, `private` or `parent`. `data_dir` and `ports` (tuples that `rkt.network` understands) are
     for the bundled flavours only: the ABI has no word for them.
     """

@@ -1,0 +1,101 @@
+"""Run a prepared pod: move it to `run` and hand it, with its lock, to its stage 1."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import TYPE_CHECKING, NoReturn
+
+from rkt.errors import RktError
+from rkt.pods import phases
+from rkt.stage1 import flavours
+
+if TYPE_CHECKING:
+    from rkt.pods.pod import Pod
+    from rkt.stage1.abi import Invocation
+
+_POLL = 0.004
+
+
+def run(pod: Pod, invocation: Invocation) -> int:
+    """Run the pod, whose lock the caller holds, to its end; the exit code of the pod.
+
+    `invocation.pod_dir` is filled in here, as the pod moves. Raises RktError or OSError when it cannot be
+    started.
+    """
+    pod.move(phases.RUN, durable=False)
+    invocation = invocation._replace(pod_dir=pod.path)
+    _record(pod, invocation)
+    return flavours.of_pod(pod).run(invocation, pod.fd)
+
+
+def run_detached(pod: Pod, invocation: Invocation) -> None:
+    """Run the pod under a supervisor that outlives this command; returns when the pod is ready.
+
+    The supervisor is a process of its own session, so that neither a terminal that closes nor the shell's
+    job control ends the pod. Raises RktError with the supervisor's own message if the pod cannot be started.
+    """
+    reading, writing = os.pipe2(os.O_CLOEXEC)
+    child = os.fork()
+    if child == 0:
+        os.close(reading)
+        _supervise(pod, invocation, writing)
+    os.close(writing)
+    try:
+        pod.phase = phases.RUN
+        _await_ready(pod, child)
+    except RktError as error:
+        with os.fdopen(reading, "rb", closefd=False) as stream:
+            told = json.loads(stream.read(1 << 16) or b"{}")
+        if "message" in told:
+            raise RktError(told["message"], hint=told.get("hint")) from None
+        raise error from None
+    finally:
+        os.close(reading)
+
+
+def _supervise(pod: Pod, invocation: Invocation, report: int) -> NoReturn:
+    """The life of the detached process: never returns into its caller's stack."""
+    code = 254
+    try:
+        os.setsid()
+        null = os.open("/dev/null", os.O_RDWR)
+        for fd in (0, 1, 2):
+            os.dup2(null, fd)
+        code = run(pod, invocation)
+    except (RktError, OSError) as error:
+        hint = getattr(error, "hint", None)
+        os.write(report, json.dumps({"message": str(error), "hint": hint}).encode()[: 1 << 15])
+    finally:
+        os._exit(code)
+
+
+def _await_ready(pod: Pod, child: int) -> None:
+    while True:
+        try:
+            os.readlink(f"{pod.path}/stage1/rootfs/rkt/supervisor-status")
+        except OSError:
+            pass
+        else:
+            return
+        done, status = os.waitpid(child, os.WNOHANG)
+        if done:
+            code = os.waitstatus_to_exitcode(status)
+            if code == 0 or _has_statuses(pod):
+                return  # it was up and has ended already
+            raise RktError(f"pod {pod.uuid} could not be started: its supervisor ended with status {code}")
+        time.sleep(_POLL)
+
+
+def _has_statuses(pod: Pod) -> bool:
+    try:
+        return bool(os.listdir(f"{pod.path}/stage1/rootfs/rkt/status"))
+    except FileNotFoundError:
+        return False
+
+
+def _record(pod: Pod, invocation: Invocation) -> None:
+    """Write down how the pod is run: `restart` reads it, and people do."""
+    with open(f"{pod.path}/runtime-config", "w", encoding="utf-8") as stream:
+        json.dump(invocation._asdict(), stream)
