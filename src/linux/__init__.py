@@ -1,1 +1,1 @@
-"""The kernel and the host, without policy: mounts, namespaces, safe paths, durable files, netlink."""
+"""The kernel and the host without policy: all other packages stand on this one."""
