@@ -1,0 +1,1 @@
+"""Address management: the plugins that say which address an interface gets."""

@@ -1,0 +1,58 @@
+"""The built-in plugins: a table of names and modules, none of which is imported here.
+
+To add a plugin, write a module with these functions and give it a row in `PLUGINS`, and a symbolic link of
+its name to ``plugin`` in ``lib/cni/``:
+
+``add(request: Request) -> Result``
+    Make the attachment. A plugin in a chain returns `request.prev_result`, changed by what it did.
+``delete(request: Request) -> None``
+    Take it back. May come twice, without an ADD, with a namespace that is gone; none of that is an error.
+``check(request: Request) -> None``
+    Raise CniError when the attachment is not as it was made.
+``status(request: Request) -> None`` (optional)
+    Raise CniError 50 or 51 when an ADD would not succeed. Default: ask the IPAM plugin, if there is one.
+``collect(request: Request) -> None`` (optional)
+    GC. Default: `delete` for each attachment in `cni.state` that is not valid, then the IPAM plugin's GC.
+``VERSIONS: tuple[str, ...]`` (optional)
+    The versions it speaks. Default: all.
+
+They raise CniError; ValueError is taken for a bad configuration (code 7), OSError for code 999.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False  # not from typing: a plugin lives too short to import it
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Protocol
+
+    from cni.request import Request
+    from cni.types.result import Result
+
+    class Plugin(Protocol):
+        """A plugin module. The optional functions are looked up by name."""
+
+        add: Callable[[Request], Result]
+        check: Callable[[Request], None]
+        delete: Callable[[Request], None]
+
+
+PLUGINS = {
+    "bridge": "cni.plugins.bridge",
+    "host-local": "cni.ipam.host_local",
+    "loopback": "cni.plugins.loopback",
+    "portmap": "cni.plugins.portmap",
+    "ptp": "cni.plugins.ptp",
+}
+
+
+def is_builtin(name: str) -> bool:
+    return name in PLUGINS
+
+
+def load(name: str) -> Plugin:
+    """The module of the built-in plugin `name`; KeyError when there is none."""
+    from importlib import import_module
+
+    module: Plugin = import_module(PLUGINS[name])
+    return module

@@ -1,0 +1,1 @@
+"""The data of CNI: versions, addresses, names, results."""
