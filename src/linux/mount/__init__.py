@@ -1,0 +1,1 @@
+"""Mounts: the kernel's calls, what is mounted, overlays, ID-mapped mounts."""
