@@ -1,0 +1,16 @@
+"""The hidden verb `__complete`, which the completion scripts of the shells ask."""
+
+from __future__ import annotations
+
+from console.completion import answer as run
+
+EXAMPLES = """\
+  rkt __complete image l
+"""
+raw = True
+
+__all__ = ["EXAMPLES", "arguments", "raw", "run"]
+
+
+def arguments(_parser: object) -> None:
+    """Takes any words: the command line up to the word to complete."""

@@ -1,0 +1,1 @@
+"""How values are shown: tables, templates, and numbers for people."""

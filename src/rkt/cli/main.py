@@ -1,0 +1,127 @@
+"""The command `rkt`: its verbs, its global flags, and where its help topics are."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from console.verbs import GlobalFlag, Program, Verb
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from rkt.settings import GlobalOptions
+
+_PODS, _IMAGES, _TRUST, _HOST, _SERVICES = "Pods", "Images", "Trust", "Host", "Services"
+
+VERBS = (
+    Verb("run", "rkt.cli.run", "run images as a pod", _PODS),
+    Verb("prepare", "rkt.cli.prepare", "set up a pod without running it", _PODS),
+    Verb("run-prepared", "rkt.cli.run_prepared", "run a prepared pod", _PODS),
+    Verb("list", "rkt.cli.list", "show the pods on this host", _PODS),
+    Verb("status", "rkt.cli.status", "show the state of a pod, or wait for it", _PODS),
+    Verb("logs", "rkt.cli.logs", "show what the apps of a pod wrote", _PODS),
+    Verb("enter", "rkt.cli.enter", "run a command inside an app of a pod", _PODS),
+    Verb("stop", "rkt.cli.stop", "stop pods", _PODS),
+    Verb("restart", "rkt.cli.restart", "run an exited pod again", _PODS),
+    Verb("rm", "rkt.cli.rm", "remove pods that do not run", _PODS),
+    Verb("gc", "rkt.cli.gc", "remove what ended pods left", _PODS),
+    Verb("export", "rkt.cli.export", "write an app of an exited pod as an image", _PODS),
+    Verb("cat-manifest", "rkt.cli.cat_manifest", "show the manifest of a pod", _PODS),
+    Verb("fetch", "rkt.cli.fetch", "get images into the store", _IMAGES),
+    Verb("image list", "rkt.cli.image.list", "show the images in the store", _IMAGES),
+    Verb("image rm", "rkt.cli.image.rm", "remove images from the store", _IMAGES),
+    Verb("image gc", "rkt.cli.image.gc", "remove images that nothing has used for a while", _IMAGES),
+    Verb("image cat-manifest", "rkt.cli.image.cat_manifest", "show the manifest of an image", _IMAGES),
+    Verb("image export", "rkt.cli.image.export", "write an image of the store to a file", _IMAGES),
+    Verb("image extract", "rkt.cli.image.extract", "unpack one image into a directory", _IMAGES),
+    Verb("image render", "rkt.cli.image.render", "unpack an image and its dependencies", _IMAGES),
+    Verb("image verify", "rkt.cli.image.verify", "compare rendered trees with their hashes", _IMAGES),
+    Verb("image fsck", "rkt.cli.image.fsck", "check the store and rebuild its index", _IMAGES),
+    Verb("trust", "rkt.cli.trust", "trust a key to sign images", _TRUST),
+    Verb("config", "rkt.cli.config", "show the configuration in effect", _HOST),
+    Verb("doctor", "rkt.cli.doctor", "check what this host can do, and say how to mend it", _HOST),
+    Verb("version", "rkt.cli.version", "show the version and the features of this build", _HOST),
+    Verb("completion", "console.completion", "print a completion script for a shell", _HOST),
+    Verb("help", "console.help", "explain a command or a topic", _HOST),
+    Verb("metadata-service", "rkt.cli.metadata_service", "serve the appc metadata service", _SERVICES),
+    Verb("__complete", "console.complete", "list completions of a command line", _HOST, hidden=True),
+)
+
+FLAGS = (
+    GlobalFlag("dir", "DIR", "data directory (default: /var/lib/rkt)"),
+    GlobalFlag("local-config", "DIR", "local configuration directory (default: /etc/rkt)"),
+    GlobalFlag("system-config", "DIR", "system configuration directory (default: /usr/lib/rkt)"),
+    GlobalFlag("user-config", "DIR", "user configuration directory (default: none)"),
+    GlobalFlag(
+        "insecure-options",
+        "LIST",
+        "checks to switch off: none, http, image, tls, pubkey, capabilities, paths, seccomp, "
+        "all-fetch, all-run, all",
+        repeatable=True,
+    ),
+    GlobalFlag("trust-keys-from-https", "", "trust keys found by discovery over HTTPS without asking"),
+    GlobalFlag("debug", "", "say more: the trail of causes of an error, and timings"),
+    GlobalFlag("color", "WHEN", "colour messages: auto, always, never (default: auto)"),
+    GlobalFlag("cpuprofile", "FILE", "accepted for compatibility", hidden=True),
+    GlobalFlag("memprofile", "FILE", "accepted for compatibility", hidden=True),
+)
+
+# What completes an argument, by its metavar in the help: functions (settings) -> list of words.
+COMPLETERS = {
+    "UUID": "rkt.cli.candidates:pods",
+    "POD": "rkt.cli.candidates:pods",
+    "IMAGE": "rkt.cli.candidates:images",
+    "NETWORK": "rkt.cli.candidates:networks",
+}
+
+
+def settings(flags: Mapping[str, object]) -> GlobalOptions:
+    """The global flags as GlobalOptions; symbolic links in the path of the data directory are resolved."""
+    from rkt.settings import DATA_DIR, LOCAL_CONFIG, SYSTEM_CONFIG, GlobalOptions, parse_insecure
+
+    insecure = flags.get("insecure-options")
+    return GlobalOptions(
+        data_dir=_resolved(str(flags.get("dir") or DATA_DIR)),
+        local_config=str(flags.get("local-config") or LOCAL_CONFIG),
+        system_config=str(flags.get("system-config") or SYSTEM_CONFIG),
+        user_config=str(flags.get("user-config") or ""),
+        insecure=parse_insecure(insecure if isinstance(insecure, list) else []),
+        debug=bool(flags.get("debug")),
+        trust_keys_from_https=bool(flags.get("trust-keys-from-https")),
+    )
+
+
+def _resolved(path: str) -> str:
+    """The real path of the operator's own data directory, as the kernel will name it in mountinfo."""
+    return os.path.realpath(path)
+
+
+def _version() -> str:
+    from rkt.cli.version import text
+
+    return text()
+
+
+PROGRAM = Program(
+    "rkt",
+    "a pod runtime without a daemon",
+    VERBS,
+    version=_version,
+    flags=FLAGS,
+    settings=settings,
+    failure=254,
+    topics=os.path.join(os.path.dirname(os.path.dirname(__file__)), "help"),
+    completers=COMPLETERS,
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    from console.main import main as run
+
+    return run(PROGRAM, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
