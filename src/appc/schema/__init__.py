@@ -1,0 +1,1 @@
+"""The two kinds of manifests, and a tolerant reader for broken ones."""
