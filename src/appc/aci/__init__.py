@@ -1,0 +1,1 @@
+"""App container images as archives: reading, checking, writing, taking apart."""

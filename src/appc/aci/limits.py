@@ -1,0 +1,32 @@
+"""How much of the host one archive may take (rule R4); every value has a flag or argument to change it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
+
+
+class Limits(NamedTuple):
+    """Upper bounds; sizes in bytes."""
+
+    #: The uncompressed archive.
+    size: int = 16 * GIB
+    entries: int = 500_000
+    #: One name, and the target of one link: PATH_MAX without its NUL.
+    name: int = 4095
+    #: Directories in one name.
+    depth: int = 256
+    manifest: int = 4 * MIB
+    #: The records of one PAX header, and the extended attributes of the whole archive.
+    pax_header: int = MIB
+    xattrs: int = 16 * MIB
+    #: Plain bytes per compressed byte, looked at once `ratio_grace` plain bytes have come out. gzip cannot
+    #: pass 1030; images are between 2 and 10.
+    ratio: int = 100
+    ratio_grace: int = 256 * MIB
+    #: What a decompressor may allocate: xz -9 needs 65 MiB, zstd --ultra -22 needs 128 MiB.
+    memory: int = 128 * MIB
+
+
+DEFAULT = Limits()
