@@ -293,12 +293,13 @@ def remove_tree(path: str, *, dir_fd: int | None = None) -> None:
     directory, name = os.path.split(path.rstrip("/"))
     parent = os.open(directory or ".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=dir_fd)
     try:
-        _remove_at(parent, name, path)
+        remove_below(parent, name, path)
     finally:
         os.close(parent)
 
 
-def _remove_at(parent: int, name: str, shown: str) -> None:
+def remove_below(parent: int, name: str, shown: str) -> None:
+    """`remove_tree` of the entry `name` of the open directory `parent`; `shown` is its path for messages."""
     try:
         os.unlink(name, dir_fd=parent)
         return
