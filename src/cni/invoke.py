@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from cni.request import Request
 
 DEADLINE = 300.0  # seconds; a DHCP client may well need 200
-OUTPUT_LIMIT = 1 << 20  # bytes of stdout, a result is some hundred
-_ERROR_LIMIT = 64 << 10  # bytes of stderr that are kept
 _LAUNCHER_MARK = b"rkt-platform CNI plugin launcher"
 _BUSY_RETRIES = 5
 _BUSY_PAUSE = 0.2  # seconds
@@ -57,9 +55,10 @@ def execute(
     environment: Mapping[str, str],
     config: Mapping[str, object],
     *,
+    text: bytes | None = None,
     deadline: float = DEADLINE,
 ) -> object:
-    """Run `program`, give it `config`, and return the JSON it prints, None when it prints nothing.
+    """Run `program`, give it `config` (or `text`), and return the JSON it prints, None for nothing.
 
     Raises the CniError that the plugin printed, or one that says how it failed otherwise: it ran
     longer than `deadline` seconds, printed too much, or printed what is not JSON. Its stderr is passed
@@ -67,12 +66,10 @@ def execute(
     """
     from cni.process import Finished, run
 
-    stdin = jsontext.dumps(config).encode()
+    stdin = jsontext.dumps(config).encode() if text is None else text
     for _ in range(_BUSY_RETRIES):
         try:
-            finished: Finished = run(
-                program, environment, stdin, deadline=deadline, limit=OUTPUT_LIMIT, error_limit=_ERROR_LIMIT
-            )
+            finished: Finished = run(program, environment, stdin, deadline=deadline)
             break
         except TimeoutError as late:
             raise CniError(TRY_AGAIN_LATER, f"{program} was stopped", str(late)) from None
@@ -87,6 +84,25 @@ def execute(
     else:
         raise CniError(TRY_AGAIN_LATER, f"cannot run {program}", "somebody is writing to it")
     return _answer(program, finished.status, finished.stdout, finished.stderr)
+
+
+def call_builtin(
+    name: str, variables: Mapping[str, str], config: Mapping[str, object], *, deadline: float = DEADLINE
+) -> object:
+    """Run the built-in plugin `name` in a child, through the very protocol that `execute` speaks."""
+    from cni import plugin
+    from cni.process import converse
+
+    def body() -> int:
+        os.environ.clear()
+        os.environ.update(variables)
+        return plugin.main(name)
+
+    try:
+        finished = converse(body, jsontext.dumps(config).encode(), deadline=deadline)
+    except TimeoutError as late:
+        raise CniError(TRY_AGAIN_LATER, f"{name} was stopped", str(late)) from None
+    return _answer(name, finished.status, finished.stdout, finished.stderr)
 
 
 def _answer(program: str, status: int, stdout: bytes, stderr: bytes) -> object:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from cni.plugins import Plugin
     from cni.types.result import Result
 
-__all__ = ["CniError", "Request", "call", "main", "perform"]
+__all__ = ["CniError", "Request", "call", "handle", "main", "perform"]
 
 _LIMIT = 4 << 20  # bytes of stdin; a GC request names every attachment of the node
 
@@ -71,17 +71,24 @@ def call(name: str, variables: Mapping[str, str], stdin: Callable[[], bytes]) ->
         _check_variables(variables)
         config = _decode(_read(stdin))
         version = _version_of(config) or version
-        request = _request(variables, config)
-        _check_version(request.command, request.version, _supported(module))
-        result = perform(module, request)
+        result = _answer(module, variables, config)
         if result is None:
             return 0, b""
-        return 0, jsontext.dumps(_printed(result, request.version), indent=4).encode()
+        return 0, jsontext.dumps(result, indent=4).encode()
     except CniError as failed:
         return 1, jsontext.dumps(failed.to_json(version), indent=4).encode()
     except Exception as bug:  # noqa: BLE001  the protocol has a place even for what nobody expected
         error = CniError(INTERNAL, f"unexpected {type(bug).__name__}", str(bug))
         return 1, jsontext.dumps(error.to_json(version), indent=4).encode()
+
+
+def handle(name: str, variables: Mapping[str, str], config: dict[str, object]) -> dict[str, object] | None:
+    """The same protocol without text: the result object of plugin `name`; raises CniError.
+
+    The plugin runs in this very process. `config` is not changed.
+    """
+    _check_variables(variables)
+    return _answer(plugins.load(name), variables, config)
 
 
 def perform(module: Plugin, request: Request) -> Result | None:
@@ -110,6 +117,15 @@ def perform(module: Plugin, request: Request) -> Result | None:
         what = f"{request.type or 'plugin'}: {request.command} failed"
         raise CniError(INTERNAL, what, str(failed)) from failed
     return None
+
+
+def _answer(
+    module: Plugin, variables: Mapping[str, str], config: dict[str, object]
+) -> dict[str, object] | None:
+    request = _request(variables, config)
+    _check_version(request.command, request.version, _supported(module))
+    result = perform(module, request)
+    return None if result is None else _printed(result, request.version)
 
 
 def _supported(module: Plugin) -> Sequence[str]:

@@ -1,4 +1,4 @@
-"""Running one program with text in, text out, limits and a deadline, at the cost of a fork and an exec."""
+"""A child with text in, text out, limits and a deadline: a program, or a function of ours after a fork."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ import time
 
 TYPE_CHECKING = False  # not from typing: a plugin lives too short to import it
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Final
 
+OUTPUT_LIMIT = 1 << 20  # bytes of stdout; a result is some hundred
+_ERROR_LIMIT = 1 << 16  # bytes of stderr that are kept
 _CHUNK = 1 << 16
 
 
@@ -33,14 +35,26 @@ def run(
     stdin: bytes,
     *,
     deadline: float,
-    limit: int,
-    error_limit: int,
+    limit: int = OUTPUT_LIMIT,
 ) -> Finished:
-    """Run `program` without arguments and wait for it.
+    """Run `program` without arguments in exactly this environment, as `converse` says.
 
-    It inherits no file descriptor but its three pipes. Raises TimeoutError when it (or a child that kept
-    the pipes) is not done after `deadline` seconds or prints more than `limit` bytes: it is killed with
-    its process group then. stderr beyond `error_limit` is dropped. Raises the OSError of a failed exec.
+    Raises the OSError of a failed exec.
+    """
+    return converse(
+        lambda: os.execve(program, [program], dict(environment)), stdin, deadline=deadline, limit=limit
+    )
+
+
+def converse(
+    body: Callable[[], int], stdin: bytes, *, deadline: float, limit: int = OUTPUT_LIMIT
+) -> Finished:
+    """Call `body` in a child, give it `stdin`, and wait for it; what it returns is its exit status.
+
+    The child has no file descriptor but its three pipes, and a process group of its own. Raises
+    TimeoutError when it (or a child of it that kept the pipes) is not done after `deadline` seconds or
+    prints more than `limit` bytes: the group is killed then. Of stderr the first 64 KiB are kept.
+    Raises the OSError that `body` raises. No thread may have been started in this process.
     """
     pipes: list[int] = []
     try:
@@ -49,14 +63,14 @@ def run(
         child_in, to_child, from_child, child_out, errors, child_error, failure, child_failure = pipes
         pid = os.fork()
         if pid == 0:
-            _become(program, environment, child_in, child_out, child_error, child_failure)
+            _become(body, child_in, child_out, child_error, child_failure)
         for fd in (child_in, child_out, child_error, child_failure):
             os.close(fd)
             pipes.remove(fd)
         try:
-            _raise_failure(failure, program)
             pipes.remove(to_child)
-            stdout, stderr = _talk(to_child, stdin, from_child, errors, deadline, limit, error_limit)
+            stdout, stderr = _talk(to_child, stdin, from_child, errors, deadline, limit)
+            _raise_failure(failure)
         except BaseException:
             _kill_group(pid)
             os.waitpid(pid, 0)
@@ -67,15 +81,15 @@ def run(
             os.close(fd)
 
 
-def _become(
-    program: str, environment: Mapping[str, str], stdin: int, stdout: int, stderr: int, failure: int
-) -> None:
-    """In the child: never returns. What stops it before the exec goes into the `failure` pipe."""
+def _become(body: Callable[[], int], stdin: int, stdout: int, stderr: int, failure: int) -> None:
+    """In the child: never returns. An OSError goes into the `failure` pipe, which an exec closes."""
+    status = 127
     try:
         os.setpgid(0, 0)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        for number in (signal.SIGPIPE, signal.SIGXFSZ):
-            signal.signal(number, signal.SIG_DFL)  # Python ignores them, its children should not
+        # Python ignores the first two and the parent may handle the others; none of that is the child's.
+        for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
         # Up first: a pipe may itself be number 0, 1 or 2 when the caller has closed those.
         ends = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10) for fd in (stdin, stdout, stderr, failure)]
         failure = ends[3]
@@ -83,18 +97,24 @@ def _become(
             os.dup2(fd, target)
         os.closerange(3, failure)
         os.closerange(failure + 1, os.sysconf("SC_OPEN_MAX"))
-        os.execve(program, [program], dict(environment))
+        status = body()
     except OSError as failed:
-        os.write(failure, (failed.errno or 0).to_bytes(4, "little"))
+        os.write(failure, f"{failed.errno or 0}:{failed.filename or ''}".encode("utf-8", "surrogateescape"))
+    except BaseException as bug:  # noqa: BLE001  nothing may get out of here into the parent's code
+        os.write(2, f"{type(bug).__name__}: {bug}\n".encode("utf-8", "replace"))
     finally:
-        os._exit(127)
+        os._exit(status)
 
 
-def _raise_failure(failure: int, program: str) -> None:
-    """Wait for the exec, which closes the pipe; raise the OSError that came through it instead."""
-    number = int.from_bytes(os.read(failure, 4), "little")
-    if number:
-        raise OSError(number, os.strerror(number), program)
+def _raise_failure(failure: int) -> None:
+    """Raise the OSError that came through the pipe; nothing comes when all went well."""
+    os.set_blocking(failure, False)
+    try:
+        number, colon, filename = os.read(failure, _CHUNK).decode("utf-8", "surrogateescape").partition(":")
+    except BlockingIOError:
+        return
+    if colon:
+        raise OSError(int(number), os.strerror(int(number)), filename or None)
 
 
 def _talk(
@@ -104,7 +124,6 @@ def _talk(
     errors: int,
     deadline: float,
     limit: int,
-    error_limit: int,
 ) -> tuple[bytes, bytes]:
     """Write stdin, read stdout and stderr until both end; closes `to_child` and nothing else."""
     end = time.monotonic() + deadline
@@ -126,7 +145,7 @@ def _talk(
                 if not chunk:
                     reading.remove(fd)
                 elif fd == errors:
-                    read[fd] += chunk[: max(0, error_limit - len(read[fd]))]
+                    read[fd] += chunk[: max(0, _ERROR_LIMIT - len(read[fd]))]
                 else:
                     read[fd] += chunk
             if len(read[from_child]) > limit:

@@ -128,7 +128,10 @@ class IPConfig(Value):
 
 
 class Route(Value):
-    """A route. `gw` None: through the gateway of the address, else on the link."""
+    """A route. `gw` None: through the gateway of the address, else on the link.
+
+    `dst` is as it was written, perhaps with bits after the prefix: the kernel wants `dst.network`.
+    """
 
     __slots__ = ("advmss", "dst", "gw", "mtu", "priority", "scope", "table")
 
@@ -153,9 +156,8 @@ class Route(Value):
 
     @classmethod
     def from_json(cls, fields: Fields) -> Route:
-        # The host part of a destination is not kept: 10.9.8.7/16 is the network 10.9.0.0/16.
         return cls(
-            Cidr.parse(fields.string("dst")).network,
+            Cidr.parse(fields.string("dst")),
             gw=_gateway(fields, "gw"),
             mtu=fields.integer("mtu"),
             advmss=fields.integer("advmss"),
@@ -223,9 +225,12 @@ class DNS(Value):
 
 
 class Result(Value):
-    """What an ADD made. An IPAM plugin's has no interfaces, and its addresses no interface index."""
+    """What an ADD made. An IPAM plugin's has no interfaces, and its addresses no interface index.
 
-    __slots__ = ("dns", "interfaces", "ips", "routes")
+    `version` is the one it was read in, "" for a result that was made here.
+    """
+
+    __slots__ = ("dns", "interfaces", "ips", "routes", "version")
 
     def __init__(
         self,
@@ -234,11 +239,16 @@ class Result(Value):
         ips: Sequence[IPConfig] = (),
         routes: Sequence[Route] = (),
         dns: DNS | None = None,
+        version: str = "",
     ) -> None:
         self.interfaces: Final = tuple(interfaces)
         self.ips: Final = tuple(ips)
         self.routes: Final = tuple(routes)
         self.dns: Final = dns or DNS()
+        self.version: Final = version
+
+    def _slots(self) -> tuple[object, ...]:
+        return (self.interfaces, self.ips, self.routes, self.dns)
 
     @classmethod
     def from_json(cls, value: object, default_version: str = versions.IMPLICIT) -> Result:
@@ -247,15 +257,17 @@ class Result(Value):
         Raises ValueError for an unknown version and for what is not as that version says.
         """
         fields = Fields(value)
-        family = versions.family(result_version(fields, default_version))
+        version = result_version(fields, default_version)
+        family = versions.family(version)
         if versions.IMPLICIT in family:
-            return _from_legacy(fields)
+            return _from_legacy(fields, version)
         labelled = "0.4.0" in family
         return cls(
             interfaces=[Interface.from_json(each) for each in fields.mappings("interfaces")],
             ips=[IPConfig.from_json(each, labelled=labelled) for each in fields.mappings("ips")],
             routes=[Route.from_json(each) for each in fields.mappings("routes")],
             dns=DNS.from_json(fields.mapping("dns")),
+            version=version,
         )
 
     def to_json(self, version: str) -> dict[str, object]:
@@ -305,7 +317,7 @@ def result_version(fields: Fields, default: str) -> str:
     return fields.string("cniVersion") or default or versions.IMPLICIT
 
 
-def _from_legacy(fields: Fields) -> Result:
+def _from_legacy(fields: Fields, version: str) -> Result:
     ips: list[IPConfig] = []
     routes: list[Route] = []
     for key, label in (("ip4", "4"), ("ip6", "6")):
@@ -314,7 +326,7 @@ def _from_legacy(fields: Fields) -> Result:
         entry = fields.mapping(key)
         ips.append(IPConfig(Cidr.parse(entry.string("ip")), gateway=_gateway(entry, "gateway"), label=label))
         routes += [Route.from_json(each) for each in entry.mappings("routes")]
-    return Result(ips=ips, routes=routes, dns=DNS.from_json(fields.mapping("dns")))
+    return Result(ips=ips, routes=routes, dns=DNS.from_json(fields.mapping("dns")), version=version)
 
 
 def _gateway(fields: Fields, key: str) -> bytes | None:
