@@ -32,7 +32,7 @@ def parse(text: str) -> tuple[ACIdentifier, dict[str, str]]:
         labels = {"version": version, **labels}
     for label in labels:
         if label == "name":
-            raise ValueError(f"malformed app string {quoted(text)}: a label may not be called 'name'")
+            raise ValueError(f"malformed app string {quoted(text)}: a label may not be called name")
         ACIdentifier(label)
     return identifier, labels
 

@@ -198,8 +198,8 @@ def _unknown(value: object) -> NoReturn:
 def quoted(value: object) -> str:
     """`value` as an error shows it: on one line, control characters escaped, cut after 60 characters."""
     if isinstance(value, str):
-        text = repr(value[:60])
-        return text if len(value) <= 60 else text[:-1] + "…'"
+        shown = "".join(map(_visible, value[:60]))
+        return f'"{shown}"' if len(value) <= 60 else f'"{shown}…"'
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, dict):
@@ -207,6 +207,12 @@ def quoted(value: object) -> str:
     if isinstance(value, list):
         return "a list"
     return str(value)[:60]
+
+
+def _visible(character: str) -> str:
+    if character in '"\\':
+        return "\\" + character
+    return character if character.isprintable() else character.encode("unicode_escape").decode()
 
 
 def string(value: object) -> str:

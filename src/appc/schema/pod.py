@@ -144,7 +144,7 @@ class PodManifest(Record):
             for number, mount in enumerate(app.mounts):
                 if mount.app_volume is None and mount.volume not in named["volumes"]:
                     where = f"apps[{index}].mounts[{number}].volume"
-                    fields.problem(where, f"the pod has no volume {quoted(str(mount.volume))}")
+                    fields.problem(where, f"the pod has no volume {quoted(mount.volume)}")
 
     def app(self, name: str) -> RuntimeApp | None:
         """The app `name`; None if the pod has none."""

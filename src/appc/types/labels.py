@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from appc.jsonfield import Fields, listed, string
+from appc.jsonfield import Fields, listed, quoted, string
 from appc.types import platforms
 from appc.types.names import ACIdentifier
 from appc.types.record import Record
@@ -26,7 +26,7 @@ class Label(Record):
         name = fields.required("name", ACIdentifier)
         text = fields.optional("value", string, "")
         if name == "name":
-            fields.problem("name", "a label may not be called 'name'")
+            fields.problem("name", 'invalid label name: "name"')
         fields.finish()
         return cls(name=name, value=text)
 
@@ -80,5 +80,5 @@ def check_unique(names: Iterable[str]) -> None:
     seen: set[str] = set()
     for name in names:
         if name in seen:
-            raise ValueError(f"the name {str(name)!r} occurs twice")
+            raise ValueError(f"the name {quoted(name)} occurs twice")
         seen.add(name)

@@ -1,7 +1,8 @@
 """AC identifiers and AC names (spec/types.md).
 
 The reference checks the characters and both ends only, and so accepts ``a--b`` and ``example.com//app``;
-the specification's regular expressions do not, and neither do these classes.
+the specification's regular expressions do not, and neither do these classes. One pair is excepted:
+``/~`` as in ``example.com/~bob/database``, a name that the specification's own tests call good.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ class _Name(str):
 
     __slots__ = ()
     SEPARATORS = ""
+    #: The one pair of separators that may stand together.
+    HOME = ""
     KIND = ""
     FILLER = ""
 
@@ -51,14 +54,10 @@ class _Name(str):
         if text[0] in cls.SEPARATORS or text[-1] in cls.SEPARATORS:
             message = f"{quoted(text)} is no {cls.KIND}: it must start and end with a letter or digit"
             raise InvalidName(message, InvalidName.EDGE)
-        previous = ""
-        for character in text:
-            if character in cls.SEPARATORS and previous in cls.SEPARATORS and previous:
-                message = (
-                    f"{quoted(text)} is no {cls.KIND}: {previous + character!r} are two separators in a row"
-                )
+        for pair in map("".join, zip(text, text[1:], strict=False)):
+            if pair[0] in cls.SEPARATORS and pair[1] in cls.SEPARATORS and pair != cls.HOME:
+                message = f"{quoted(text)} is no {cls.KIND}: {quoted(pair)} are two separators in a row"
                 raise InvalidName(message, InvalidName.REPEATED)
-            previous = character
 
     @classmethod
     def sanitize(cls, text: str) -> str:
@@ -79,6 +78,7 @@ class ACIdentifier(_Name):
 
     __slots__ = ()
     SEPARATORS = "-._~/"
+    HOME = "/~"
     KIND = "AC identifier"
     FILLER = "_"
 

@@ -65,7 +65,8 @@ _TO_GO = {
 def check(os: str, arch: str | None) -> None:
     """ValueError unless appc's table has `os` and, where one is given, `arch` for it."""
     if os not in ARCHITECTURES:
-        raise ValueError(f"bad os {quoted(os)} (must be one of: {' '.join(sorted(ARCHITECTURES))})")
+        known = " ".join(sorted(ARCHITECTURES))
+        raise ValueError(f"bad os {quoted(os)} (must be one of: {known})")
     if arch is not None and arch not in ARCHITECTURES[os]:
         known = " ".join(ARCHITECTURES[os])
         raise ValueError(f"bad arch {quoted(arch)} for {os} (must be one of: {known})")

@@ -58,11 +58,11 @@ def _check_authority(text: str, authority: str) -> None:
     _check_escapes(text, host)
     name, colon, port = host.rpartition(":")
     if host.startswith("[") and "]" not in host:
-        raise ValueError(f"{quoted(text)} is no URL: the address lacks its ']'")
+        raise ValueError(f"{quoted(text)} is no URL: the address lacks its closing bracket")
     if colon and "]" not in port and port.strip("0123456789"):
         raise ValueError(f"{quoted(text)} is no URL: the port {quoted(port)} is no number")
     if not host.startswith("[") and ":" in name:
-        raise ValueError(f"{quoted(text)} is no URL: a host name holds no ':'")
+        raise ValueError(f"{quoted(text)} is no URL: a host name holds no colon")
 
 
 def _check_escapes(text: str, part: str) -> None:

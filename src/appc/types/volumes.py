@@ -160,5 +160,5 @@ def permissions(value: object) -> str:
 
 def _kind(value: object) -> str:
     if value not in {EMPTY, HOST}:
-        raise ValueError(f"{quoted(value)} is no kind of volume (must be 'empty' or 'host')")
+        raise ValueError(f"{quoted(value)} is no kind of volume (must be empty or host)")
     return str(value)
