@@ -105,7 +105,8 @@ def _dispatch(program: Program, argv: list[str], out: Output) -> int:
         return 0
     if rest[0].startswith("-"):
         known = [f"--{flag.name}" for flag in program.flags if not flag.hidden]
-        raise UsageError(f"unknown flag: {rest[0]}", hint=near(rest[0].split("=")[0], known, "`{}`"))
+        name = rest[0].split("=")[0]
+        raise UsageError(f"unknown flag: {name}", hint=near(name, known, "`{}`"))
     try:
         verb, used = program.find(rest)
     except IncompleteVerb as error:

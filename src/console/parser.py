@@ -62,17 +62,23 @@ class Parser(argparse.ArgumentParser):
         open_ended = any(
             action.nargs in (argparse.REMAINDER, argparse.PARSER) for action in self._get_positional_actions()
         )
-        words = self._go_style(argv, stop_early=open_ended)
-        return self.parse_args(words) if open_ended else self.parse_intermixed_args(words)
+        flags, words = self._sorted(argv, stop_early=open_ended)
+        return self.parse_args([*flags, "--", *words] if words else flags)
 
-    def _go_style(self, argv: Sequence[str], *, stop_early: bool) -> list[str]:
-        """Rewrite Go's spellings into argparse's; with `stop_early` only up to the first positional."""
-        out: list[str] = []
-        words = iter(argv)
-        for word in words:
-            if word == "--" or not word.startswith("-") or word == "-":
-                out.append(word)
-                if word == "--" or stop_early:
+    def _sorted(self, argv: Sequence[str], *, stop_early: bool) -> tuple[list[str], list[str]]:
+        """Part flags from words, and rewrite Go's spellings of flags into argparse's.
+
+        Words after `--` are no flags, nor, with `stop_early`, those after the first that is none.
+        """
+        flags: list[str] = []
+        words: list[str] = []
+        rest = iter(argv)
+        for word in rest:
+            if word == "--":
+                break
+            if not word.startswith("-") or word == "-":
+                words.append(word)
+                if stop_early:
                     break
                 continue
             if self.single_dash and not word.startswith("--") and len(word.split("=")[0]) > 2:
@@ -81,14 +87,19 @@ class Parser(argparse.ArgumentParser):
             action = self._option_string_actions.get(flag)
             if action is not None and action.nargs == "?":
                 # pflag's NoOptDefVal: the word that follows is never the value.
-                out.append(word if joined else f"{flag}={action.const}")
+                flags.append(word if joined else f"{flag}={action.const}")
             elif action is not None and action.nargs == 0 and joined:
-                out += self._switch(flag, value)
+                flags += self._switch(flag, value)
+            elif action is not None and action.nargs is None and not joined:
+                following = next(rest, None)  # whatever it looks like
+                between = "=" if flag.startswith("--") else ""
+                flags.append(word if following is None else f"{flag}{between}{following}")
             else:
-                out.append(word)
-                if action is not None and action.nargs is None and not joined:
-                    out += [following for following in (next(words, None),) if following is not None]
-        return out + list(words)
+                flags.append(word)
+        left = list(rest)
+        if stop_early and left[:1] == ["--"]:
+            del left[0]  # `enter POD -- ls -l`
+        return flags, words + left
 
     def _switch(self, flag: str, value: str) -> list[str]:
         if value in _TRUE:

@@ -36,7 +36,7 @@ class Template:
                     hint=near(name, names, "{{{}}}") or "the names are " + ", ".join(names),
                 )
             if width and not _is_width(width):
-                raise UsageError(f"--format: {width!r} is no width", hint="write {name:20}")
+                raise UsageError(f"--format: {width!r} is no width", hint="a width is digits")
             self._parts.append((literal, name, width or ""))
 
     def render(self, values: Mapping[str, object]) -> str:

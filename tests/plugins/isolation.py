@@ -1,0 +1,77 @@
+"""Give every test process namespaces of its own: what a test does wrong stays away from the host.
+
+As root, each process that runs tests (pytest itself, or each worker of pytest-xdist) moves its main
+thread into a private mount and network namespace before the first test. So tests can run in parallel,
+"the host" that a test sees is the worker's own, and the leak check can say who left something.
+RKT_TESTS_ON_HOST=1 turns this off. Without root nothing is done.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import tempfile
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pytest
+
+_NEWNS, _NEWNET = 0x00020000, 0x40000000
+_REC, _SLAVE = 0x4000, 0x80000
+_SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
+
+
+def is_controller(config: pytest.Config) -> bool:
+    """Whether this process only hands tests to workers."""
+    return not hasattr(config, "workerinput") and bool(config.getoption("numprocesses", default=None))
+
+
+def enter(config: pytest.Config) -> None:
+    """Set up this process; called once, from pytest_configure."""
+    directory = tempfile.mkdtemp(prefix="rkt-tests-", dir=_base(config))
+    os.chmod(directory, 0o755)  # pods with a user namespace walk through it
+    os.environ["TMPDIR"] = tempfile.tempdir = directory
+    os.environ["PYTEST_DEBUG_TEMPROOT"] = directory
+    os.environ.pop("RKT_NO_PROGRESS", None)
+    if os.geteuid() == 0 and not is_controller(config) and not os.environ.get("RKT_TESTS_ON_HOST"):
+        _unshare()
+
+
+def leave() -> list[str]:
+    """Remove this process's temporary directory; the lines say what could not be removed."""
+    directory = os.environ["TMPDIR"]
+    failures: list[str] = []
+
+    def failed(_function: object, path: str, error: object) -> None:
+        failures.append(f"{path}: cannot be removed: {error[1] if isinstance(error, tuple) else error}")
+
+    shutil.rmtree(directory, onerror=failed)
+    return failures
+
+
+def _base(config: pytest.Config) -> str | None:
+    """The controller's directory for a worker, so that all is removed even if a worker is killed."""
+    if hasattr(config, "workerinput"):
+        return os.environ.get("TMPDIR")
+    return None
+
+
+def _unshare() -> None:
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(_NEWNS | _NEWNET) != 0:
+        return  # a container that may not: the tests then skip or fail on their own account
+    if libc.mount(None, b"/", None, _REC | _SLAVE, None) != 0:
+        raise OSError(ctypes.get_errno(), "cannot make / a slave of the host's mounts")
+    _set_up_loopback()
+
+
+def _set_up_loopback() -> None:
+    import fcntl
+    import socket
+    import struct
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        request = struct.pack("16sH14x", b"lo", 0)
+        flags = struct.unpack_from("16sH", fcntl.ioctl(control, _SIOCGIFFLAGS, request))[1]
+        fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sH14x", b"lo", flags | _IFF_UP))
