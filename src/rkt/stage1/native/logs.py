@@ -1,0 +1,167 @@
+"""What the apps print: to the console with rkt's prefix, and to log files that outlive the pod.
+
+A console line reads `[ 1161.330635] caddy[4]: text`: seconds since boot, app, process ID in the pod. A log
+line has the form that Kubernetes gives container logs, `TIME STREAM F text`, TIME being RFC 3339 in UTC with
+nanoseconds; `P` instead of `F` marks a piece of a longer line. Files are rotated by rename at a line's end in
+a directory that only root can write, and are never opened by a name that a pod could change.
+
+Nothing here keeps more than one chunk and one unfinished line in memory, whatever an app prints.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+
+MAX_FILE = 10 << 20
+MAX_FILES = 5
+CHUNK = 1 << 16
+# A line longer than this is written in pieces, as kubelets expect it.
+MAX_LINE = 1 << 14
+
+
+class LogFile:
+    """The log of one app: DIRECTORY/NAME, and NAME.1 (newer) to NAME.4 (older)."""
+
+    __slots__ = ("_directory", "_fd", "_name", "_size")
+
+    def __init__(self, directory: str, name: str) -> None:
+        self._directory = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._name = name
+        self._fd, self._size = self._open()
+
+    def _open(self) -> tuple[int, int]:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+        fd = os.open(self._name, flags, 0o640, dir_fd=self._directory)
+        return fd, os.fstat(fd).st_size
+
+    def write(self, lines: bytes) -> None:
+        """Append whole lines. A full disk loses them: that must not stop the app."""
+        if self._size + len(lines) > MAX_FILE and self._size:
+            self._rotate()
+        try:
+            self._size += os.write(self._fd, lines)
+        except OSError:
+            return
+
+    def _rotate(self) -> None:
+        directory = self._directory
+        for number in range(MAX_FILES - 2, 0, -1):
+            _rename(f"{self._name}.{number}", f"{self._name}.{number + 1}", directory)
+        _rename(self._name, f"{self._name}.1", directory)
+        os.close(self._fd)
+        self._fd, self._size = self._open()
+
+    def close(self) -> None:
+        os.close(self._fd)
+        os.close(self._directory)
+
+
+def _rename(old: str, new: str, directory: int) -> None:
+    try:
+        os.rename(old, new, src_dir_fd=directory, dst_dir_fd=directory)
+    except FileNotFoundError:
+        return
+
+
+class Stream:
+    """One output stream of one app: cuts what comes from the pipe into lines for log and console."""
+
+    __slots__ = ("_log", "_rest", "app", "name", "pid")
+
+    def __init__(self, app: str, name: str, log: LogFile) -> None:
+        self.app = app
+        self.name = name
+        self.pid = 0
+        self._log = log
+        self._rest = b""
+
+    def feed(self, data: bytes) -> bytes:
+        """Take what the app wrote; returns the lines for the console (empty until a line is complete)."""
+        data = self._rest + data
+        end = data.rfind(b"\n") + 1
+        self._rest = data[end:]
+        console = b""
+        if end:
+            console = self._put(data[: end - 1], b"F")
+        while len(self._rest) > MAX_LINE:
+            console += self._put(self._rest[:MAX_LINE], b"P")
+            self._rest = self._rest[MAX_LINE:]
+        return console
+
+    def finish(self) -> bytes:
+        """The app will write no more: the last line, should it lack its newline."""
+        rest, self._rest = self._rest, b""
+        return self._put(rest, b"F") if rest else b""
+
+    def _put(self, text: bytes, tag: bytes) -> bytes:
+        """Log and return complete lines, given without the last newline."""
+        stamp = time.time_ns()
+        whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(stamp // 1_000_000_000))
+        prefix = f"{whole}.{stamp % 1_000_000_000:09}Z {self.name} ".encode() + tag + b" "
+        self._log.write(prefix + text.replace(b"\n", b"\n" + prefix) + b"\n")
+        shown = f"[{time.monotonic():12.6f}] {self.app}[{self.pid}]: ".encode()
+        return shown + text.replace(b"\n", b"\n" + shown) + b"\n"
+
+
+class Console:
+    """Standard output of rkt, written without blocking an app for more than a second.
+
+    What the reader has not taken yet waits in a buffer. While that is `full` the caller reads no more from
+    the apps; when the reader takes nothing for PATIENCE seconds, lines are left out instead, and the gap is
+    told. The log files have everything.
+    """
+
+    __slots__ = ("_buffer", "_dropped", "_fd", "_progress", "_stuck", "open")
+
+    LIMIT = 1 << 18
+    PATIENCE = 0.8
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._buffer = bytearray()
+        self._dropped = 0
+        self._progress = time.monotonic()
+        self._stuck = False
+        self.open = True
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there is something to write once the reader takes more."""
+        return bool(self._buffer)
+
+    @property
+    def full(self) -> bool:
+        """Whether the apps should wait for the reader."""
+        if len(self._buffer) < self.LIMIT or self._stuck:
+            return False
+        self._stuck = time.monotonic() - self._progress > self.PATIENCE
+        return not self._stuck
+
+    def put(self, lines: bytes) -> None:
+        if not self.open or not lines:
+            return
+        if self._stuck and len(self._buffer) >= self.LIMIT:
+            self._dropped += lines.count(b"\n")
+            return
+        if not self._buffer:
+            self._progress = time.monotonic()
+        if self._dropped:
+            self._buffer += b"rkt: %d lines left out: the reader is too slow\n" % self._dropped
+            self._dropped = 0
+        self._buffer += lines
+
+    def flush(self) -> None:
+        """Write a piece. Call it when poll(2) says that the descriptor takes data."""
+        try:
+            # At most PIPE_BUF bytes: poll promises that so much does not block, on a blocking descriptor too.
+            written = os.write(self._fd, self._buffer[:4096])
+        except BlockingIOError:
+            return
+        except OSError:
+            self.open = False
+            self._buffer.clear()
+            return
+        del self._buffer[:written]
+        self._progress = time.monotonic()
+        self._stuck = False
