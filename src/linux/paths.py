@@ -37,9 +37,10 @@ class Root:
     """A directory inside which paths are resolved as if it were ``/``.
 
     ``with Root.open("/pod/rootfs") as root:`` or ``Root(fd)`` (the fd then belongs to it). Paths are
-    str, relative or absolute alike, except where a method says otherwise. All fds returned are close-on-exec and
-    the caller's to close. Errors are OSError with the path as given: ELOOP for a link where none may be or a
-    magic link, EXDEV for a way out, ENOTDIR, ENOENT as usual; ValueError for a NUL or an unusable name.
+    str, relative or absolute alike, except where a method says otherwise. All fds returned are
+    close-on-exec and the caller's to close. Errors are OSError with the path as given: ELOOP for a link
+    where none may be or a magic link, EXDEV for a way out, ENOTDIR, ENOENT as usual; ValueError for a NUL or
+    an unusable name.
     """
 
     __slots__ = ("fd",)

@@ -1,1 +1,3 @@
-"""Mounts: the kernel's calls, what is mounted, overlays, ID-mapped mounts."""
+"""Mounts: the system calls (`api`), what is mounted (`info`), and the two layered ways (`overlay`,
+`idmap`).
+"""
