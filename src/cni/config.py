@@ -1,4 +1,4 @@
-"""Network configurations: one plugin (``*.conf``), a list of plugins (``*.conflist``), a directory of them."""
+"""Network configurations: one plugin (``*.conf``), a list (``*.conflist``), a directory of them."""
 
 from __future__ import annotations
 

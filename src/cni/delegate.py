@@ -6,7 +6,7 @@ built-in plugin is a function call away.
 
 from __future__ import annotations
 
-from cni import invoke, plugins
+from cni import invoke
 from cni.errors import DECODING_FAILURE, INVALID_CONFIG, CniError
 from cni.types.result import Result
 
@@ -61,7 +61,7 @@ def _pass_on(request: Request, command: str, plugin: str) -> Result | None:
     if found is None:
         from cni.plugin import perform
 
-        return perform(plugins.load(name), request.with_config(request.config, command=command))
+        return perform(name, request.with_config(request.config, command=command))
     answer = invoke.execute(found, invoke.variables(request, command), request.config)
     if command != "ADD":
         return None

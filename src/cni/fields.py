@@ -85,6 +85,14 @@ class Fields:
                 raise ValueError(f"{self.path(key)}[{position}] is not a string")
         return tuple(item for item in value if isinstance(item, str))
 
+    def nested_mappings(self, key: str, position: int) -> list[Fields]:
+        """The objects in the list that is item `position` of the list at `key`."""
+        outer = self.array(key)[position]
+        if not isinstance(outer, list):
+            raise ValueError(f"{self.path(key)}[{position}] is not a list")
+        path = f"{self.path(key)}[{position}]"
+        return [Fields(item, f"{path}[{inner}]") for inner, item in enumerate(outer)]
+
     def mappings(self, key: str) -> list[Fields]:
         return [
             Fields(item, f"{self.path(key)}[{position}]") for position, item in enumerate(self.array(key))

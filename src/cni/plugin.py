@@ -71,7 +71,7 @@ def call(name: str, variables: Mapping[str, str], stdin: Callable[[], bytes]) ->
         _check_variables(variables)
         config = _decode(_read(stdin))
         version = _version_of(config) or version
-        result = _answer(module, variables, config)
+        result = _answer(name, variables, config)
         if result is None:
             return 0, b""
         return 0, jsontext.dumps(result, indent=4).encode()
@@ -88,14 +88,15 @@ def handle(name: str, variables: Mapping[str, str], config: dict[str, object]) -
     The plugin runs in this very process. `config` is not changed.
     """
     _check_variables(variables)
-    return _answer(plugins.load(name), variables, config)
+    return _answer(name, variables, config)
 
 
-def perform(module: Plugin, request: Request) -> Result | None:
-    """Run the function of `module` for the request's command; only ADD gives a result.
+def perform(name: str, request: Request) -> Result | None:
+    """Run the function of the built-in plugin `name` for the request's command; only ADD gives a result.
 
     Raises CniError, and nothing else for what can be expected to go wrong.
     """
+    module = plugins.load(name)
     try:
         if request.command == "ADD":
             _refuse_own_netns(request)
@@ -106,7 +107,8 @@ def perform(module: Plugin, request: Request) -> Result | None:
         elif request.command == "CHECK":
             module.check(request)
         elif request.command == "GC":
-            getattr(module, "collect", _collect)(request)
+            collect = getattr(module, "collect", None)
+            collect(request) if collect else _collect(name, request)
         elif request.command == "STATUS":
             getattr(module, "status", _status)(request)
         else:
@@ -114,17 +116,15 @@ def perform(module: Plugin, request: Request) -> Result | None:
     except ValueError as bad:
         raise CniError(INVALID_CONFIG, "invalid network configuration", str(bad)) from bad
     except OSError as failed:
-        what = f"{request.type or 'plugin'}: {request.command} failed"
+        what = f"{name}: {request.command} failed"
         raise CniError(INTERNAL, what, str(failed)) from failed
     return None
 
 
-def _answer(
-    module: Plugin, variables: Mapping[str, str], config: dict[str, object]
-) -> dict[str, object] | None:
+def _answer(name: str, variables: Mapping[str, str], config: dict[str, object]) -> dict[str, object] | None:
     request = _request(variables, config)
-    _check_version(request.command, request.version, _supported(module))
-    result = perform(module, request)
+    _check_version(request.command, request.version, _supported(plugins.load(name)))
+    result = perform(name, request)
     return None if result is None else _printed(result, request.version)
 
 
@@ -133,7 +133,7 @@ def _supported(module: Plugin) -> Sequence[str]:
     return supported
 
 
-def _collect(request: Request) -> None:
+def _collect(name: str, request: Request) -> None:
     """GC for a plugin without one of its own: DEL what it recorded and nobody wants, then the IPAM plugin's.
 
     Everything is tried; the first error is raised at the end.
@@ -141,10 +141,9 @@ def _collect(request: Request) -> None:
     from cni import delegate, state
 
     first: CniError | None = None
-    module = plugins.load(request.type)
-    for each in state.stale(request.type, request.name, request.valid_attachments):
+    for each in state.stale(name, request.name, request.valid_attachments):
         try:
-            perform(module, each)
+            perform(name, each)
         except CniError as failed:
             first = first or failed
     if delegate.ipam_type(request):

@@ -150,7 +150,7 @@ class Runtime:
             raise CniError(INTERNAL, "\n".join(problems))
 
     def validate(self, network: NetworkConfig) -> frozenset[str]:
-        """Whether every plugin exists and speaks the network's version; the capabilities they have together."""
+        """Raise unless every plugin exists and speaks the network's version; the capabilities of all."""
         for plugin in network.plugins:
             spoken = self.supported_versions(plugin.type)
             if (network.version or versions.IMPLICIT) not in spoken:

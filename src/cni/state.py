@@ -1,12 +1,14 @@
 """What each plugin made for each attachment, written down before it is made.
 
 DEL, CHECK and GC work from these records, so they need neither prevResult nor a living namespace.
-A record lives in /run and names the boot it belongs to: what it speaks of died with that boot.
+A record lives in /run and names the boot it belongs to: what it speaks of died with that boot, which is also
+why it is replaced atomically but never synced.
 An attachment is the triple (network, container ID, interface name) of the specification.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 
 from cni import jsontext
@@ -33,10 +35,7 @@ def save(request: Request, plugin: str, made: dict[str, object]) -> None:
 
     Call it before the first effect with the names that will be used, and again when more is known.
     """
-    from linux.files import write_atomically
-
     path = _path(request.name, plugin, request.container_id, request.ifname)
-    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
     record: dict[str, object] = {
         "boot": boot_id(),
         "plugin": plugin,
@@ -48,7 +47,14 @@ def save(request: Request, plugin: str, made: dict[str, object]) -> None:
         "config": request.config,
         "made": made,
     }
-    write_atomically(path, jsontext.dumps(record).encode(), mode=0o600)
+    data = jsontext.dumps(record).encode()
+    while True:
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        try:
+            _replace(path, data)
+            return
+        except FileNotFoundError:
+            continue  # the last record of the network was removed just now, and the directory with it
 
 
 def load(request: Request, plugin: str) -> dict[str, object] | None:
@@ -62,8 +68,10 @@ def remove(request: Request, plugin: str) -> None:
     path = _path(request.name, plugin, request.container_id, request.ifname)
     try:
         os.unlink(path)
-    except FileNotFoundError:
-        return
+        os.rmdir(os.path.dirname(path))
+    except OSError as failed:
+        if failed.errno not in (errno.ENOENT, errno.ENOTEMPTY, errno.EEXIST):
+            raise
 
 
 def stale(plugin: str, network: str, valid: Collection[tuple[str, str]]) -> Iterator[Request]:
@@ -117,6 +125,18 @@ def _read(path: str) -> Fields | None:
         return record if record.string("boot") == boot_id() else None
     except (FileNotFoundError, ValueError):
         return None
+
+
+def _replace(path: str, data: bytes) -> None:
+    temporary = f"{os.path.dirname(path)}/.{os.getpid()}-{os.urandom(4).hex()}"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        with open(fd, "wb") as file:
+            file.write(data)
+        os.rename(temporary, path)
+    except BaseException:
+        _forget(temporary)
+        raise
 
 
 def _forget(path: str) -> None:

@@ -306,7 +306,8 @@ class Result(Value):
             if routes:
                 entry["routes"] = routes
             shown[key] = entry
-        if len(shown) == 1:
+        converted = self.version not in versions.family(version)
+        if len(shown) == 1 and converted:
             raise ValueError(f"cannot convert to version {version}: no valid IP addresses")
         shown["dns"] = self.dns.to_json()
         return shown

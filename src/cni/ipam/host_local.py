@@ -1,0 +1,191 @@
+"""host-local: gives each attachment addresses of ranges, remembered in files of this host.
+
+The files are those of the reference plugin (`cni.ipam.leases`); beside them the attachment's record in
+`cni.state` names its addresses, so that DEL and CHECK need not read every lease there is.
+"""
+
+from __future__ import annotations
+
+from cni import state
+from cni.errors import INVALID_CONFIG, PLUGIN_NOT_AVAILABLE, TRY_AGAIN_LATER, CniError
+from cni.fields import Fields
+from cni.ipam import ranges
+from cni.ipam.leases import Leases
+from cni.types import version as versions
+from cni.types.address import Cidr, format_ip, parse_ip
+from cni.types.result import DNS, IPConfig, Result, Route
+
+TYPE_CHECKING = False  # not from typing: a plugin lives too short to import it
+if TYPE_CHECKING:
+    from cni.ipam.leases import NewLease
+    from cni.ipam.ranges import Range, RangeSet
+    from cni.request import Request
+
+NAME = "host-local"
+NOT_ALLOCATED = 100  # CHECK: the attachment has no address
+
+
+def add(request: Request) -> Result:
+    """One address of each range set, all of them or none."""
+    sets = _sets(request)
+    requested = _requested(request)
+    routes = [Route.from_json(each) for each in request.ipam.mappings("routes")]
+    dns = _dns(request)
+    with Leases(request.name, _directory(request), create=True) as leases:
+        _refuse_second(request, leases)
+        state.save(request, NAME, {"addresses": []})
+        try:
+            with leases.new(request.container_id, request.ifname) as lease:
+                given = [
+                    _allocate(leases, lease, position, each, requested) for position, each in enumerate(sets)
+                ]
+                if requested:
+                    wanted = ", ".join(format_ip(each) for each in requested)
+                    raise request.refuse("failed to allocate all requested IPs", wanted)
+                state.save(request, NAME, {"addresses": [format_ip(each) for each in lease.addresses]})
+        except BaseException:
+            state.remove(request, NAME)
+            raise
+    ips = [IPConfig(Cidr(address, place.subnet.length), gateway=place.gateway) for place, address in given]
+    return Result(ips=ips, routes=routes, dns=dns)
+
+
+def check(request: Request) -> None:
+    with Leases(request.name, _directory(request)) as leases:
+        if not _held(request, leases):
+            raise CniError(
+                NOT_ALLOCATED, "no address is allocated", f"{request.container_id} {request.ifname}"
+            )
+
+
+def delete(request: Request) -> None:
+    """Give back what the attachment has. A configuration with bad ranges is no reason to keep it."""
+    with Leases(request.name, _directory(request)) as leases:
+        for address in _held(request, leases):
+            leases.release(address, request.container_id, request.ifname)
+        state.remove(request, NAME)
+
+
+def collect(request: Request) -> None:
+    """Give back the addresses of every attachment of the network that is not valid."""
+    valid = request.valid_attachments
+    containers = {container_id for container_id, _ in valid}
+    with Leases(request.name, _directory(request)) as leases:
+        leases.collect(
+            lambda container_id, ifname: (
+                (container_id, ifname) in valid if ifname else container_id in containers
+            )
+        )
+        for each in state.stale(NAME, request.name, valid):
+            state.remove(each, NAME)
+
+
+def status(request: Request) -> None:
+    """Code 50 when a set has no address left."""
+    sets = _sets(request)
+    with Leases(request.name, _directory(request)) as leases:
+        for each in sets:
+            if leases.free(each) <= 0:
+                raise CniError(PLUGIN_NOT_AVAILABLE, f"no IP addresses available in range set: {each}")
+
+
+def _allocate(
+    leases: Leases, lease: NewLease, position: int, given: RangeSet, requested: list[bytes]
+) -> tuple[Range, bytes]:
+    """An address of one set: the requested one if there is one for it (taken off the list), else the next."""
+    wanted = next((each for each in requested if given.range_of(each)), None)
+    if wanted is None:
+        found = lease.take_next(given, leases.last(position))
+        if found is None:
+            raise CniError(
+                TRY_AGAIN_LATER,
+                f"failed to allocate for range {position}: no IP addresses available in range set: {given}",
+            )
+    else:
+        requested.remove(wanted)
+        place = given.range_of(wanted)
+        if place is None or place.gateway == wanted:
+            raise CniError(
+                INVALID_CONFIG,
+                f"failed to allocate for range {position}: requested IP {format_ip(wanted)} is the gateway",
+            )
+        if not lease.take(wanted):
+            raise CniError(
+                INVALID_CONFIG,
+                f"failed to allocate for range {position}: requested IP address {format_ip(wanted)}"
+                f" is not available in range set {given}",
+            )
+        found = place, wanted
+    leases.set_last(position, found[1])
+    return found
+
+
+def _refuse_second(request: Request, leases: Leases) -> None:
+    """An attachment that has an address already gets no other: its runtime has forgotten a DEL."""
+    if state.load(request, NAME) is None:
+        return
+    held = _held(request, leases)
+    if held:
+        raise CniError(
+            INVALID_CONFIG,
+            f"{', '.join(format_ip(each) for each in held)} has been allocated to {request.container_id}, "
+            "duplicate allocation is not allowed",
+        )
+
+
+def _held(request: Request, leases: Leases) -> list[bytes]:
+    """The attachment's addresses: those of its record, else (another plugin's lease) by reading all."""
+    record = state.load(request, NAME)
+    if record is not None:
+        try:
+            noted = [parse_ip(each) for each in Fields(record).strings("addresses")]
+        except ValueError:
+            noted = []
+        key = (request.container_id, request.ifname)
+        if noted and all(leases.holder(each) == key for each in noted):
+            return noted
+    return leases.find(request.container_id, request.ifname)
+
+
+def _sets(request: Request) -> tuple[RangeSet, ...]:
+    if request.fields.get("ipam") is None:
+        raise request.refuse("IPAM config missing 'ipam' key")
+    sets = ranges.read_sets(request.ipam, request.runtime_config)
+    if "0.2.0" in versions.family(request.version):
+        for v6 in (False, True):
+            if sum(each.v6 == v6 for each in sets) > 1:
+                raise request.refuse(
+                    f"CNI version {request.version} does not support more than 1 address per family"
+                )
+    return sets
+
+
+def _requested(request: Request) -> list[bytes]:
+    """Addresses that somebody wants, from the three places where they may stand; a length is passed over."""
+    texts = [request.cni_args(("IP",)).get("IP", "")]
+    texts += request.fields.mapping("args").mapping("cni").strings("ips")
+    texts += request.runtime_config.strings("ips")
+    found: list[bytes] = []
+    for text in texts:
+        if text:
+            packed = Cidr.parse(text).packed if "/" in text else parse_ip(text)
+            if packed not in found:
+                found.append(packed)
+    return found
+
+
+def _dns(request: Request) -> DNS:
+    path = request.ipam.string("resolvConf")
+    if not path:
+        return DNS()
+    from cni.ipam import resolvconf
+
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return resolvconf.parse(file.read(1 << 16))
+    except OSError as failed:
+        raise request.refuse(f"cannot read resolvConf {path}", failed.strerror or "") from None
+
+
+def _directory(request: Request) -> str:
+    return request.ipam.string("dataDir")

@@ -1,0 +1,279 @@
+"""Addresses given out, as files: the on-disk format of the reference host-local plugin, shared with it.
+
+``DIRECTORY/NETWORK/ADDRESS`` holds the container ID, CR LF, and the interface, ``last_reserved_ip.N`` the
+address given out last of set N, and ``lock`` is locked by whoever looks or writes. On top of that each file
+of ours carries the boot it was made in, as an extended attribute: containers do not outlive a boot, so a
+lease of another boot is free to be taken. So is an empty file, which only a power cut leaves.
+
+Giving out is one link(2) of a complete file and costs the same however many leases there are.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+
+from cni.state import boot_id
+from cni.types.address import format_ip, parse_ip
+
+TYPE_CHECKING = False  # not from typing: start-up time counts here
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import TracebackType
+
+    from cni.ipam.ranges import Range, RangeSet
+
+DIRECTORY = "/var/lib/cni/networks"
+_BOOT = "user.cni.boot"
+_LAST = "last_reserved_ip."
+_PROBES = 32  # names tried one by one before the directory is listed
+_SEPARATOR = "\r\n"
+
+
+class Leases:
+    """The leases of one network, locked for as long as the `with` block lasts.
+
+    `create`: make the directory when it is missing; else there are no leases, and none can be made.
+    """
+
+    def __init__(self, network: str, directory: str = "", *, create: bool = False) -> None:
+        self.path = f"{directory or DIRECTORY}/{network}"
+        self._create = create
+        self._fd = -1
+        self._lock = -1
+        self._boot = ""
+
+    def __enter__(self) -> Leases:
+        if self._create:
+            os.makedirs(self.path, mode=0o755, exist_ok=True)
+        try:
+            self._fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return self
+        try:
+            self._lock = os.open(
+                "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o750, dir_fd=self._fd
+            )
+            fcntl.flock(self._lock, fcntl.LOCK_EX)
+            self._boot = boot_id()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        failure: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for fd in (self._lock, self._fd):
+            if fd >= 0:
+                os.close(fd)
+        self._lock = self._fd = -1
+
+    def new(self, container_id: str, ifname: str) -> NewLease:
+        """A lease without an address, to be given one or more."""
+        return NewLease(self, container_id, ifname)
+
+    def holder(self, address: bytes) -> tuple[str, str] | None:
+        """(container ID, interface) of the lease of an address; None for none, and for one that is free.
+
+        Leases of very old plugins have no interface.
+        """
+        return self._holder(format_ip(address))
+
+    def release(self, address: bytes, container_id: str, ifname: str) -> bool:
+        """Remove the lease of an address if it is this attachment's. Whether it was."""
+        name = format_ip(address)
+        if not _is(self._holder(name, stale=True), container_id, ifname):
+            return False
+        self._unlink(name)
+        return True
+
+    def find(self, container_id: str, ifname: str) -> list[bytes]:
+        """All addresses that an attachment has. Reads every lease: for when nobody knows better."""
+        return [
+            parse_ip(name)
+            for name in self._names()
+            if _is(self._holder(name, stale=True), container_id, ifname)
+        ]
+
+    def collect(self, lives: Callable[[str, str], bool]) -> int:
+        """Remove each lease whose attachment does not live, and each of another boot. How many."""
+        removed = 0
+        for name in self._names():
+            holder = self._holder(name)
+            if holder is None or not lives(*holder):
+                self._unlink(name)
+                removed += 1
+        return removed
+
+    def free(self, given: RangeSet) -> int:
+        """How many addresses of a set could be given out now."""
+        taken = 0
+        for name in self._names():
+            packed = parse_ip(name)
+            place = given.range_of(packed)
+            if place is not None and packed != place.gateway and self._holder(name) is not None:
+                taken += 1
+        return given.size() - taken
+
+    def last(self, position: int) -> bytes | None:
+        """The address given out last of set number `position`; None when unknown, or not to be read."""
+        try:
+            fd = os.open(f"{_LAST}{position}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW, dir_fd=self._fd)
+        except OSError:
+            return None
+        try:
+            return parse_ip(os.read(fd, 64).decode("ascii", "replace").strip())
+        except ValueError:
+            return None
+        finally:
+            os.close(fd)
+
+    def set_last(self, position: int, address: bytes) -> None:
+        """A hint to spread addresses: losing it in a power cut does no harm, so it is not synced."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+        fd = os.open(f"{_LAST}{position}", flags, 0o600, dir_fd=self._fd)
+        try:
+            os.write(fd, format_ip(address).encode())
+        finally:
+            os.close(fd)
+
+    def _names(self) -> Iterator[str]:
+        for name in os.listdir(self._fd) if self._fd >= 0 else ():
+            try:
+                parse_ip(name)
+            except ValueError:
+                continue
+            yield name
+
+    def _holder(self, name: str, *, stale: bool = False) -> tuple[str, str] | None:
+        """`stale`: also of a lease of another boot."""
+        if self._fd < 0:
+            return None
+        try:
+            fd = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=self._fd)
+        except FileNotFoundError:
+            return None
+        try:
+            text = os.read(fd, 4096).decode("utf-8", "replace").strip()
+            if not text or not (stale or self._of_this_boot(fd)):
+                return None
+        finally:
+            os.close(fd)
+        container_id, _, ifname = text.partition(_SEPARATOR)
+        return container_id, ifname
+
+    def _of_this_boot(self, fd: int) -> bool:
+        """Whether a lease may be in use. One without a mark is the reference plugin's, of any boot."""
+        try:
+            return os.getxattr(fd, _BOOT).decode("ascii", "replace") == self._boot
+        except OSError:
+            return True
+
+    def _unlink(self, name: str) -> None:
+        try:
+            os.unlink(name, dir_fd=self._fd)
+        except FileNotFoundError:
+            return
+
+    def _take(self, name: str, source: str) -> bool:
+        """Link the file `source` as `name`, unless a lease that may be in use has that name."""
+        try:
+            os.link(source, name, dst_dir_fd=self._fd)
+        except FileExistsError:
+            if self._holder(name) is not None:
+                return False
+            self._unlink(name)
+            os.link(source, name, dst_dir_fd=self._fd)
+        return True
+
+
+class NewLease:
+    """A complete lease file that has no name yet, or the names of the addresses it was given.
+
+    As a context manager: closed at the end, and in case of an exception the addresses are given back.
+    """
+
+    def __init__(self, leases: Leases, container_id: str, ifname: str) -> None:
+        self._leases = leases
+        self._container_id = container_id
+        self._ifname = ifname
+        self._fd = -1
+        self._temporary = ""
+        self.addresses: list[bytes] = []
+
+    def __enter__(self) -> NewLease:
+        directory = self._leases._fd
+        try:
+            self._fd = os.open(".", os.O_TMPFILE | os.O_WRONLY | os.O_CLOEXEC, 0o600, dir_fd=directory)
+        except OSError:  # a filesystem that cannot: make it under a name that is no address
+            self._temporary = f".lease-{os.getpid()}"
+            self._leases._unlink(self._temporary)
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            self._fd = os.open(self._temporary, flags, 0o600, dir_fd=directory)
+        try:
+            os.write(self._fd, f"{self._container_id}{_SEPARATOR}{self._ifname}".encode())
+            try:
+                os.setxattr(self._fd, _BOOT, self._leases._boot.encode())
+            except OSError:
+                pass  # no extended attributes here: the lease ends by DEL or GC only
+            # After a power cut the reference plugin must find no empty file: it could never release it.
+            os.fsync(self._fd)
+        except BaseException:
+            self._close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        failure: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if failure is not None:
+            for address in self.addresses:
+                self._leases.release(address, self._container_id, self._ifname)
+        self._close()
+
+    def take(self, address: bytes) -> bool:
+        """Take this very address; False when it is in use."""
+        self.addresses.append(address)  # intent first: an interrupt after the link must find it here
+        if self._leases._take(format_ip(address), f"/proc/self/fd/{self._fd}"):
+            return True
+        self.addresses.remove(address)
+        return False
+
+    def take_next(self, given: RangeSet, last: bytes | None) -> tuple[Range, bytes] | None:
+        """Take the first free address of a set after `last`; None when there is none."""
+        candidates = given.after(last)
+        for _ in range(_PROBES):
+            for place, address in candidates:
+                if self.take(address):
+                    return place, address
+                break
+            else:
+                return None
+        # Crowded. Names that are not there first: asking each lease for its boot is the slow part.
+        names = set(os.listdir(self._leases._fd))
+        crowded = []
+        for place, address in candidates:
+            if format_ip(address) in names:
+                crowded.append((place, address))
+            elif self.take(address):
+                return place, address
+        return next(((place, address) for place, address in crowded if self.take(address)), None)
+
+    def _close(self) -> None:
+        if self._temporary:
+            self._leases._unlink(self._temporary)
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def _is(holder: tuple[str, str] | None, container_id: str, ifname: str) -> bool:
+    """Whether a lease is this attachment's; an old one without an interface is all of its container's."""
+    return holder is not None and holder[0] == container_id and holder[1] in ("", ifname)
