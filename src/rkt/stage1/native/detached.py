@@ -11,6 +11,7 @@ import errno
 import os
 from typing import TYPE_CHECKING
 
+from linux.credentials import making_files_as
 from linux.mount import api
 from rkt.errors import RktError
 
@@ -21,11 +22,13 @@ _PRIVATE = int(api.MountFlag.PRIVATE)
 _PATH_DIR = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 
-def root_of_app(app: AppPlan, pod_dir: str, *, overlay: bool, userns: int | None) -> int:
+def root_of_app(
+    app: AppPlan, pod_dir: str, *, overlay: bool, userns: int | None, shift: int = 0
+) -> int:
     """The root filesystem of an app: an overlay of its image's tree and a directory of the pod, or a copy.
 
-    With `userns` every layer is mapped, so that files belong on disk to the IDs that the app sees, whatever
-    range the pod has: nothing needs a chown, and an export needs none either.
+    With `userns`, whose root is `shift` on the host, every layer is mapped, so that files belong on disk to
+    the IDs that the app sees, whatever range the pod has: nothing needs a chown, and an export needs none.
     """
     if not overlay:
         return mapped(f"{pod_dir}/stage1/rootfs/opt/stage2/{app.name}/rootfs", userns=userns)
@@ -33,7 +36,8 @@ def root_of_app(app: AppPlan, pod_dir: str, *, overlay: bool, userns: int | None
     try:
         for kind in ("upper", "work"):
             fds.append(os.open(f"{kind}/{app.name}", _PATH_DIR, dir_fd=fds[1]))
-        return _overlay(fds[0], fds[2], fds[3], app.name)
+        with making_files_as(shift, shift):
+            return _overlay(fds[0], fds[2], fds[3], app.name)
     finally:
         for fd in fds:
             os.close(fd)

@@ -73,6 +73,23 @@ def main(setup: PodSetup, parent: socket.socket) -> NoReturn:
         os._exit(code)
 
 
+def hide_command_line() -> None:
+    """Overwrite the process's arguments, which every process of the pod could read in /proc/1/cmdline.
+
+    They are those of the `rkt run` that forked this process, environment values for other apps included.
+    The place is told by proc(5), /proc/PID/stat, fields 48 (arg_start) and 49 (arg_end).
+    """
+    import ctypes
+
+    with open("/proc/self/stat", "rb") as stream:
+        fields = stream.read().rpartition(b")")[2].split()
+    start, end = int(fields[45]), int(fields[46])
+    if 0 < start < end:
+        title = b"rkt: init of the pod"[: end - start - 1]
+        ctypes.memset(start, 0, end - start)
+        ctypes.memmove(start, title, len(title))
+
+
 class _App:
     """An app as PID 1 sees it: where it is in its life, and the process that is its present step."""
 
@@ -101,6 +118,7 @@ class _Init:
 
     def run(self) -> int:
         wake = self._take_signals()
+        hide_command_line()
         libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGKILL)
         libc.prctl(libc.PR_SET_DUMPABLE, 0)
         cgroups.enter_through(self.setup.cgroup)

@@ -163,8 +163,9 @@ class _Run:
         messages.send(channel, "go", etc)
 
     def _send_mounts(self, pid: int, channel: socket.socket, setup: init.PodSetup) -> None:
-        userns = None
-        if setup.own_user:
+        userns, shift = None, 0
+        if self.invocation.private_users is not None:
+            shift, _ = self.invocation.private_users
             userns = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
         fds: list[int] = []
         try:
@@ -173,7 +174,7 @@ class _Run:
             for app in self.pod.apps:
                 fds.append(
                     detached.root_of_app(
-                        app, self.invocation.pod_dir, overlay=self.pod.overlay, userns=userns
+                        app, self.invocation.pod_dir, overlay=self.pod.overlay, userns=userns, shift=shift
                     )
                 )
                 for mount in app.mounts:
