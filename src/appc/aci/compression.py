@@ -81,6 +81,41 @@ def inflate(file: BinaryIO, *, limits: Limits = DEFAULT, kind: str | None = None
     return _bounded(_INFLATERS[kind](taken, limits), taken, limits)
 
 
+class Opened:
+    """An image about to be read by another process: what it takes to read it is imported or started now.
+
+    That process calls `chunks` and needs nothing but the fd `fileno()`.
+    """
+
+    def __init__(self, file: BinaryIO, limits: Limits = DEFAULT) -> None:
+        self._file = file
+        self._limits = limits
+        self._kind = detect(peek(file))
+        self._process: Any = None
+        if self._kind == ZSTD and not zstd_is_built_in():
+            self._process = _start_zstd(file, limits)
+        elif self._kind is not None:
+            _IMPORTS[self._kind]()
+
+    def fileno(self) -> int:
+        """The fd that the reading process must keep."""
+        return int((self._process.stdout if self._process else self._file).fileno())
+
+    def chunks(self) -> Iterator[bytes]:
+        """As `inflate`."""
+        if self._process is None:
+            return inflate(self._file, limits=self._limits, kind=self._kind)
+        taken = _Taken(self._file)
+        return _bounded(_from_program(self._process, taken), taken, self._limits)
+
+    def close(self) -> None:
+        """End the helper program if there is one. The file stays open."""
+        if self._process is not None:
+            self._process.stdout.close()
+            self._process.kill()
+            self._process.wait()
+
+
 class _Taken:
     """A file that counts what was read of it."""
 
@@ -214,23 +249,40 @@ def _zstd_module() -> Any:
 
 
 def zstd_is_built_in() -> bool:
-    """Whether zstd works in this very process, without a helper program."""
-    from importlib.util import find_spec
-
-    return _zstd_module() is not None or find_spec("zstandard") is not None
+    """Whether zstd works in this very process, without a helper program. Imports what does it."""
+    if _zstd_module() is not None:
+        return True
+    try:
+        import zstandard  # noqa: F401
+    except ModuleNotFoundError:
+        return False
+    return True
 
 
 def _zstd_program(taken: _Taken, limits: Limits) -> Iterator[bytes]:
+    process = _start_zstd(taken.file, limits)
+    try:
+        yield from _from_program(process, taken)
+        if process.wait():
+            raise InvalidArchive("damaged zstd data")
+    finally:
+        process.stdout.close()
+        process.kill()
+        process.wait()
+
+
+def _start_zstd(file: BinaryIO, limits: Limits) -> Any:
     """The host's zstd as last resort: it reads the open file itself."""
     import subprocess
 
     arguments = ["zstd", "-d", "-c", "-q", f"--memory={limits.memory}"]
     try:
-        process = subprocess.Popen(
+        return subprocess.Popen(
             arguments,
-            stdin=taken.file.fileno(),
+            stdin=file.fileno(),
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            bufsize=0,
             env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"},
         )
     except FileNotFoundError:
@@ -238,23 +290,15 @@ def _zstd_program(taken: _Taken, limits: Limits) -> Iterator[bytes]:
             "compressed with zstd, which this host cannot read",
             hint="install the program zstd or the Python package zstandard",
         ) from None
-    return _from_program(process, taken)
 
 
 def _from_program(process: Any, taken: _Taken) -> Iterator[bytes]:
+    """What the program writes. That it failed may be seen only as an archive cut short."""
     import os
 
     taken.count = os.fstat(taken.file.fileno()).st_size
-    with process:
-        try:
-            while data := process.stdout.read(_OUTPUT):
-                yield data
-        except GeneratorExit:
-            process.kill()
-            raise
-        told = process.stderr.read(4096).decode("utf-8", "replace").strip()
-    if process.returncode:
-        raise InvalidArchive(f"damaged zstd data ({told})")
+    while data := process.stdout.read(_OUTPUT):
+        yield data
 
 
 def _members(
@@ -318,13 +362,39 @@ _INFLATERS: dict[str, Callable[[_Taken, Limits], Iterator[bytes]]] = {
 }
 
 
+def _import_nothing() -> None:
+    pass
+
+
+def _import_gzip() -> None:
+    import zlib  # noqa: F401
+
+
+def _import_bzip2() -> None:
+    import bz2  # noqa: F401
+
+
+def _import_xz() -> None:
+    import lzma  # noqa: F401
+
+
+#: What a process that cannot import any more must have: `_zstd_module` and `zstd_is_built_in` see to theirs.
+_IMPORTS: dict[str, Callable[[], object]] = {
+    NONE: _import_nothing,
+    GZIP: _import_gzip,
+    BZIP2: _import_bzip2,
+    XZ: _import_xz,
+    ZSTD: zstd_is_built_in,
+}
+
+
 def deflater(kind: str) -> tuple[Callable[[bytes], bytes], Callable[[], bytes]]:
     """Two functions: one compresses a piece (and may keep it back), one gives the rest at the end.
 
     No time stamp and no file name go in: the same input gives the same output.
     """
     if kind == NONE:
-        return bytes, bytes
+        return lambda data: data, bytes
     if kind == GZIP:
         import zlib
 

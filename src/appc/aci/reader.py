@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
+import os
 from typing import NamedTuple
 
 from appc.aci import compression, tar
@@ -10,11 +12,15 @@ from appc.aci.errors import InvalidArchive
 from appc.aci.layout import MANIFEST, Layout
 from appc.aci.limits import DEFAULT, Limits
 from appc.types.image_id import ImageID
+from linux.files import write_all
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from typing import BinaryIO
+
+
+_PIPE = 1 << 20  # what an ordinary user may have
 
 
 class Archive(NamedTuple):
@@ -56,7 +62,13 @@ def read(
     failure. The manifest is not parsed here. Raises InvalidArchive with every problem of the layout.
     """
     tap = _Tap(compression.inflate(file, limits=limits), sink)
-    reader = tar.TarReader(iter(tap), limits)
+    manifest, count = _walk(iter(tap), limits)
+    return Archive(ImageID.from_digest(tap.hash.digest()), manifest, tap.size, count)
+
+
+def _walk(chunks: Iterator[bytes], limits: Limits) -> tuple[bytes, int]:
+    """Check every entry; the manifest and the number of entries."""
+    reader = tar.TarReader(chunks, limits)
     layout = Layout(limits)
     manifest = b""
     for entry in reader:
@@ -65,7 +77,51 @@ def read(
             manifest = reader.read()
     layout.finish()
     layout.raise_if_bad()
-    return Archive(ImageID.from_digest(tap.hash.digest()), manifest, tap.size, reader.count)
+    return manifest, reader.count
+
+
+def read_caged(
+    file: BinaryIO,
+    *,
+    limits: Limits = DEFAULT,
+    sink: Callable[[bytes], object] | None = None,
+) -> Archive:
+    """As `read`, with decompression and parsing in a cage (rule R3): for images of unknown origin.
+
+    The hash is taken here, over the very bytes that `sink` gets.
+    """
+    from appc.aci import cage
+
+    stream = compression.Opened(file, limits)
+    reading, writing = os.pipe()
+    try:
+        fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, _PIPE)
+
+        def work(inside: int) -> bytes:
+            del inside
+            found = _walk(_forwarded(stream.chunks(), writing), limits)
+            os.close(writing)
+            return b"%d\n" % found[1] + found[0]
+
+        with cage.start(work, keep=(stream.fileno(), writing)) as child:
+            os.close(writing)
+            writing = -1
+            tap = _Tap(iter(lambda: os.read(reading, _PIPE), b""), sink)
+            for _ in tap:
+                pass
+            count, _, manifest = child.result().partition(b"\n")
+        return Archive(ImageID.from_digest(tap.hash.digest()), manifest, tap.size, int(count))
+    finally:
+        stream.close()
+        os.close(reading)
+        if writing >= 0:
+            os.close(writing)
+
+
+def _forwarded(chunks: Iterator[bytes], pipe: int) -> Iterator[bytes]:
+    for chunk in chunks:
+        write_all(pipe, chunk)
+        yield chunk
 
 
 def read_manifest(file: BinaryIO, *, limits: Limits = DEFAULT) -> bytes:

@@ -130,7 +130,8 @@ def replacing(path: str, *, overwrite: bool, mode: int = 0o666) -> AbstractConte
     """``with replacing(path, overwrite=…) as out``: a file that is `path` once the body has ended well.
 
     Until then `path` is what it was, and nothing else is left whatever happens (with the reference a failed
-    build leaves a broken target). Durable at the end. FileExistsError for an existing `path` without `overwrite`.
+    build leaves a broken target). Durable at the end. FileExistsError for an existing `path` unless
+    `overwrite` is given.
     """
     from contextlib import contextmanager
 

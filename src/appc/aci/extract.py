@@ -1,0 +1,119 @@
+"""Taking images apart into a directory, in a cage (rules R1 to R5)."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import NamedTuple
+
+from appc.aci import cage, compression, tar
+from appc.aci.errors import InvalidArchive
+from appc.aci.layout import INSIDE, MANIFEST, ROOTFS, Layout
+from appc.aci.limits import DEFAULT, Limits
+from appc.aci.unpack import Unpacker
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import BinaryIO
+
+    from appc.aci.tar import Entry
+
+    #: What to do with an entry (name below the rootfs): it, another in its place, or None to leave it out.
+    Filter = Callable[[Entry], Entry | None]
+
+
+class Layer(NamedTuple):
+    """One image to put on top of those before it."""
+
+    image: BinaryIO
+    #: None takes everything.
+    filter: Filter | None = None
+
+
+class Extracted(NamedTuple):
+    """What extraction left out, and which walls stood around it."""
+
+    devices: int
+    attributes: int
+    walls: tuple[str, ...]
+
+
+def extract(image: BinaryIO, directory: int | str, *, limits: Limits = DEFAULT) -> Extracted:
+    """Put the root filesystem of `image` (seekable; any compression) into the empty `directory` (fd or path).
+
+    Raises InvalidArchive, or OSError naming the entry; what was written until then is the caller's to remove.
+    Nobody else may write to the directory meanwhile. Not durable: sync the filesystem afterwards.
+    """
+    return extract_layers([Layer(image)], directory, limits=limits)
+
+
+def extract_layers(
+    layers: Sequence[Layer],
+    directory: int | str,
+    *,
+    limits: Limits = DEFAULT,
+    meanwhile: Callable[[], None] | None = None,
+) -> Extracted:
+    """Put the root filesystems of `layers` into `directory`, each over the one before it.
+
+    `meanwhile` is called while the cage works: the place for hashing what it reads.
+    """
+    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
+    root = os.open(directory, flags) if isinstance(directory, str) else -1
+    owners = os.geteuid() == 0
+    try:
+        target = directory if isinstance(directory, int) else root
+        streams = [compression.Opened(layer.image, limits) for layer in layers]
+
+        def work(inside: int) -> bytes:
+            unpacker = Unpacker(inside, owners=owners)
+            for stream, layer in zip(streams, layers, strict=True):
+                _unpack(stream.chunks(), unpacker, layer.filter, limits)
+            unpacker.finish()
+            return json.dumps([unpacker.devices, unpacker.attributes]).encode()
+
+        try:
+            keep = tuple(stream.fileno() for stream in streams)
+            with cage.start(work, directory=target, keep=keep, file_size=limits.size) as child:
+                if meanwhile is not None:
+                    meanwhile()
+                devices, attributes = json.loads(child.result())
+                return Extracted(devices, attributes, child.walls)
+        finally:
+            for stream in streams:
+                stream.close()
+    finally:
+        if root >= 0:
+            os.close(root)
+
+
+def _unpack(
+    chunks: Iterator[bytes], unpacker: Unpacker, wanted: Filter | None, limits: Limits
+) -> None:
+    """Walk over one image: checked against the layout entry by entry, before each is written."""
+    reader = tar.TarReader(chunks, limits)
+    layout = Layout(limits)
+    for entry in reader:
+        layout.see(entry)
+        layout.raise_if_bad()
+        if entry.name == MANIFEST or entry.name == b".":
+            continue
+        inside = below_rootfs(entry)
+        kept = inside if wanted is None else wanted(inside)
+        if kept is not None:
+            unpacker.add(kept, reader.content())
+    layout.finish()
+    layout.raise_if_bad()
+
+
+def below_rootfs(entry: Entry) -> Entry:
+    """`entry` with the names relative to the rootfs, which itself is ``.``."""
+    if entry.name == ROOTFS:
+        return entry._replace(name=b".")
+    name = entry.name[len(INSIDE) :]
+    if entry.kind is tar.HARD_LINK:
+        if not entry.target.startswith(INSIDE):
+            raise InvalidArchive("a hard link out of the rootfs")
+        return entry._replace(name=name, target=entry.target[len(INSIDE) :])
+    return entry._replace(name=name)
