@@ -34,20 +34,21 @@ def pytest_configure(config: pytest.Config) -> None:
 _SHARED = pytest.StashKey[frozenset[str]]()
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """The end of the session, in the controller or the only process: nothing may be left on the machine."""
     if hasattr(session.config, "workerinput"):
         return
     left = sorted(leaks.shared_state() - session.config.stash[_SHARED])
     if left:
-        print("\nthe session of tests left behind:", *left, sep="\n  ", file=sys.stderr)
+        seen = _first_seen()
+        lines = [f"{line} (first seen after {seen.get(line, 'no test')})" for line in left]
+        print("\nthe session of tests left behind:", *lines, sep="\n  ", file=sys.stderr)
+    stuck = isolation.leave()
+    if stuck:
+        print("\nthe tests' temporary directory:", *stuck[:20], sep="\n  ", file=sys.stderr)
+    if left or stuck:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
-
-
-def pytest_unconfigure(config: pytest.Config) -> None:
-    left = isolation.leave()
-    if left:
-        print("\nthe tests' temporary directory:", *left[:20], sep="\n  ", file=sys.stderr)
 
 
 @pytest.fixture(autouse=True)
@@ -62,9 +63,28 @@ def _nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
     if left:
         leaks.end(leaks.processes() - before.processes)
     if deep:
-        mine = [line for line in leaks.shared_state() - shared if os.environ["TMPDIR"] in line]
-        left += sorted(mine)
+        new = leaks.shared_state() - shared
+        left += sorted(line for line in new if os.environ["TMPDIR"] in line)
+        _note_seen(new, request.node.nodeid)
     assert not left, "left behind: " + "; ".join(left)
+
+
+def _note_seen(lines: frozenset[str], test: str) -> None:
+    """Remember what all workers share and was new after a test: it may be another worker's, or left."""
+    if lines:
+        with open(Path(os.environ["TMPDIR"]) / "seen", "a", encoding="utf-8") as journal:
+            journal.writelines(f"{line}\t{test}\n" for line in sorted(lines))
+
+
+def _first_seen() -> dict[str, str]:
+    top = Path(os.environ["TMPDIR"])
+    found: dict[str, str] = {}
+    for journal in [top / "seen", *top.glob("rkt-tests-*/seen")]:
+        if journal.exists():
+            for entry in journal.read_text(encoding="utf-8").splitlines():
+                line, _, test = entry.partition("\t")
+                found.setdefault(line, test)
+    return found
 
 
 @pytest.fixture

@@ -1,8 +1,9 @@
 """Give every test process namespaces of its own: what a test does wrong stays away from the host.
 
 As root, each process that runs tests (pytest itself, or each worker of pytest-xdist) moves its main
-thread into a private mount and network namespace before the first test. So tests can run in parallel,
-"the host" that a test sees is the worker's own, and the leak check can say who left something.
+thread into a private mount and network namespace before the first test, with an empty /run. So tests
+can run in parallel, "the host" that a test sees is the worker's own, and the leak check can say who
+left something.
 RKT_TESTS_ON_HOST=1 turns this off. Without root nothing is done.
 """
 
@@ -18,13 +19,19 @@ if TYPE_CHECKING:
     import pytest
 
 _NEWNS, _NEWNET = 0x00020000, 0x40000000
-_REC, _SLAVE = 0x4000, 0x80000
+_REC, _SLAVE, _NOSUID, _NODEV = 0x4000, 0x80000, 2, 4
+_ISOLATED: list[bool] = []
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 
 
 def is_controller(config: pytest.Config) -> bool:
     """Whether this process only hands tests to workers."""
     return not hasattr(config, "workerinput") and bool(config.getoption("numprocesses", default=None))
+
+
+def is_isolated() -> bool:
+    """Whether this process has namespaces of its own."""
+    return bool(_ISOLATED)
 
 
 def enter(config: pytest.Config) -> None:
@@ -63,6 +70,12 @@ def _unshare() -> None:
         return  # a container that may not: the tests then skip or fail on their own account
     if libc.mount(None, b"/", None, _REC | _SLAVE, None) != 0:
         raise OSError(ctypes.get_errno(), "cannot make / a slave of the host's mounts")
+    if libc.mount(b"tmpfs", b"/run", b"tmpfs", _NOSUID | _NODEV, b"mode=755") != 0:
+        raise OSError(ctypes.get_errno(), "cannot mount an empty /run")
+    for directory, mode in (("lock", 0o1777), ("user", 0o755), ("user/0", 0o700)):  # gpg's sockets
+        os.mkdir(f"/run/{directory}")
+        os.chmod(f"/run/{directory}", mode)
+    _ISOLATED.append(True)
     _set_up_loopback()
 
 

@@ -16,9 +16,12 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
+import isolation
+
 # Names of ours in directories that other programs use too.
 _PREFIXES = ("rkt", "cni", "appc", "acbuild", "actool")
-_SHARED_DIRECTORIES = ("/tmp", "/run", "/run/netns", "/run/lock", "/dev/shm", "/var/lib", "/etc")
+_OWN_DIRECTORIES = ("/run", "/run/netns", "/run/lock")
+_SHARED_DIRECTORIES = ("/tmp", "/dev/shm", "/var/lib", "/etc")
 # A process that was told to end gets this many seconds to do so before it counts as left behind.
 _GRACE = 2.0
 
@@ -95,8 +98,12 @@ def _tables() -> frozenset[str]:
 
 
 def _files() -> frozenset[str]:
+    return _ours_in(_OWN_DIRECTORIES) if isolation.is_isolated() else frozenset()
+
+
+def _ours_in(directories: tuple[str, ...]) -> frozenset[str]:
     found = set()
-    for directory in _SHARED_DIRECTORIES:
+    for directory in directories:
         try:
             names = os.listdir(directory)
         except (FileNotFoundError, PermissionError):
@@ -113,7 +120,7 @@ def _files() -> frozenset[str]:
 def processes() -> frozenset[Process]:
     """Processes that can only come from this test process: its namespaces, its directory, its children."""
     mine = {_namespace(os.getpid(), kind) for kind in ("mnt", "net")}
-    isolated = mine.isdisjoint({_namespace(1, kind) for kind in ("mnt", "net")})
+    isolated = isolation.is_isolated()
     directory = os.environ.get("TMPDIR", "")
     found = set()
     for name in os.listdir("/proc"):
@@ -133,9 +140,14 @@ def _is_ours(pid: int, mine: set[str], directory: str) -> bool:
     try:
         mounts = Path(f"/proc/{pid}/mountinfo").read_text(encoding="utf-8", errors="replace")
         root = os.readlink(f"/proc/{pid}/root")
+        environment = Path(f"/proc/{pid}/environ").read_bytes()
     except OSError:
         return False
-    return bool(directory) and (f"={directory}/" in mounts or root.startswith(f"{directory}/"))
+    return bool(directory) and (
+        f"={directory}/" in mounts
+        or root.startswith(f"{directory}/")
+        or f"TMPDIR={directory}".encode() in environment.split(b"\0")
+    )
 
 
 def _namespace(pid: int, kind: str) -> str:
@@ -174,8 +186,8 @@ def _command(pid: int) -> str:
 
 
 def shared_state() -> frozenset[str]:
-    """What all workers share: our cgroups in every hierarchy, loop devices over files of ours."""
-    found = set()
+    """What all workers share: our files, our cgroups in every hierarchy, loop devices."""
+    found = {f"file {path}" for path in _ours_in(_SHARED_DIRECTORIES)}
     for top in _hierarchies():
         for directory, names, _ in os.walk(top):
             found |= {f"cgroup {directory}/{name}" for name in names if _is_ours_cgroup(name)}
