@@ -9,17 +9,13 @@ from __future__ import annotations
 
 import ctypes
 import os
-import signal
 
 from linux import libc
+from linux.namespaces import NEWCGROUP, NEWIPC, NEWNET, NEWNS, NEWPID, NEWUSER, NEWUTS
 
-NEWNS = 0x00020000
-NEWCGROUP = 0x02000000
-NEWUTS = 0x04000000
-NEWIPC = 0x08000000
-NEWUSER = 0x10000000
-NEWPID = 0x20000000
-NEWNET = 0x40000000
+__all__ = ["NEWCGROUP", "NEWIPC", "NEWNET", "NEWNS", "NEWPID", "NEWUSER", "NEWUTS", "clone"]
+
+_SIGCHLD = 17
 
 # PyDLL keeps the interpreter's lock over the call: in the child nobody would be there to give it back.
 _python = ctypes.PyDLL(None, use_errno=True)
@@ -35,7 +31,7 @@ def clone(flags: int) -> int:
     number = ctypes.c_long(libc.number("clone"))
     api = ctypes.pythonapi
     api.PyOS_BeforeFork()
-    pid = int(_python.syscall(number, ctypes.c_ulong(flags | signal.SIGCHLD), None, None, None, None))
+    pid = int(_python.syscall(number, ctypes.c_ulong(flags | _SIGCHLD), None, None, None, None))
     error = ctypes.get_errno()
     if pid == 0:
         api.PyOS_AfterFork_Child()

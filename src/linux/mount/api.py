@@ -8,12 +8,12 @@ mount_setattr.
 
 Measured on Linux 6.18, root in the initial user namespace, store on ext4:
 
-* A detached mount (open_tree OPEN_TREE_CLONE, fsmount) made outside can be attached (move_mount) by a process
-  in a child user namespace to a mount namespace that its user namespace owns, when the mount's fd is
-  inherited. Attributes such as read-only, nosuid and nodev are locked there: the pod cannot clear them.
-* proc can be mounted in a pid namespace owned by a user namespace only while a fully visible proc is in the
-  mounter's mount namespace (mount_too_revealing): mount it before the old root goes. The same holds for
-  sysfs, with a network namespace owned by that user namespace.
+* A detached mount (open_tree with a copy, fsmount) made outside can be attached (move_mount) by a process in
+  a child user namespace, in a mount namespace which that owns, when it has inherited the mount's fd. Its
+  attributes are not locked there: who has CAP_SYS_ADMIN in the child may clear read-only again.
+* proc, sysfs (with a network namespace of the same owner), cgroup2, mqueue, devpts and tmpfs can be made in
+  a user namespace's own pid, net, cgroup and ipc namespaces; proc and sysfs only while a fully visible one
+  is in the mounter's mount namespace (mount_too_revealing): make them before the old root goes.
 """
 
 from __future__ import annotations

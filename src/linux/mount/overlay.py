@@ -1,0 +1,116 @@
+"""Overlays: read-only layers with one writable directory on top, their owners mapped when asked for.
+
+Measured on Linux 6.18 with ext4: layers may be detached, mapped mounts given as descriptors (FSCONFIG_SET_FD,
+Linux 6.13). With all layers mapped, the upper directory holds the pod's own IDs (0 for its root), whatever
+range the pod has: exports need no shift and the range may change at the next start. The price is that the
+overlay must be made by somebody whose ID the map knows, or the kernel cannot make the work directory
+(EOVERFLOW) and quietly mounts read-only; so `detached` acts as the map's root meanwhile.
+
+Kernel defaults for redirect_dir and metacopy (off) stay: rename of a directory of a lower layer is EXDEV,
+which every tool falls back from, and layers stay readable by other tools.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING
+
+from linux.mount import api
+from linux.mount.idmap import acting_as
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_PATH = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
+# What an older kernel says to a descriptor, or to `lowerdir+`.
+_TOO_NEW = (errno.EINVAL, errno.ENOENT, errno.ENOSYS)
+
+
+def detached(
+    lowers: Sequence[int],
+    upper: int | None = None,
+    work: int | None = None,
+    *,
+    attributes: int = 0,
+    source: str = "overlay",
+    owner: tuple[int, int] | None = None,
+) -> int:
+    """The detached mount of an overlay of directories given as descriptors, the topmost lower one first.
+
+    Without `upper` and `work` (two directories of one mount) it is read-only. `owner` is the host's uid and
+    gid of the root user that the layers are mapped for. `attributes` are Attribute bits. Raises OSError,
+    EROFS when the kernel could use the work directory only for reading: that would be a read-only root
+    that nobody asked for.
+    """
+    layers = [("lowerdir+", fd) for fd in lowers]
+    if upper is not None and work is not None:
+        layers += [("upperdir", upper), ("workdir", work)]
+    if owner is None:
+        fd = _by_descriptor_or_name(layers, attributes, source)
+    else:
+        with acting_as(*owner):
+            fd = _by_descriptor_or_name(layers, attributes, source)
+    if upper is not None and os.fstatvfs(fd).f_flag & os.ST_RDONLY and not attributes & api.Attribute.RDONLY:
+        os.close(fd)
+        raise OSError(errno.EROFS, "overlay: its work directory cannot be used", source)
+    return fd
+
+
+def _by_descriptor_or_name(layers: list[tuple[str, int]], attributes: int, source: str) -> int:
+    """Linux 6.13 takes the descriptors themselves; before that, names of them in /proc/self/fd.
+
+    By name the layers must be attached in the caller's mount namespace (ESTALE or EINVAL if not).
+    """
+    try:
+        return api.filesystem("overlay", layers, attributes=attributes, source=source)
+    except OSError as failed:
+        if failed.errno not in _TOO_NEW:
+            raise
+    names: dict[str, list[str]] = {}
+    for key, fd in layers:
+        names.setdefault(key.rstrip("+"), []).append(f"/proc/self/fd/{fd}")
+    options = [(key, ":".join(paths)) for key, paths in names.items()]
+    return api.filesystem("overlay", options, attributes=attributes, source=source)
+
+
+def mount(
+    lowers: Sequence[str], upper: str | None, work: str | None, target: str, *, attributes: int = 0
+) -> None:
+    """Mount an overlay of directories given by trusted paths on `target`, the topmost lower one first."""
+    fds: list[int] = []
+    try:
+        tops = [path for path in (upper, work) if path is not None]
+        fds.extend(os.open(path, _PATH) for path in (*lowers, *tops))
+        count = len(lowers)
+        top = fds[count:] if upper is not None and work is not None else [None, None]
+        fd = detached(fds[:count], *top, attributes=attributes)
+        try:
+            api.move_mount(fd, target)
+        finally:
+            os.close(fd)
+    finally:
+        for fd in fds:
+            os.close(fd)
+
+
+def supported(directory: str) -> bool:
+    """Whether an overlay can have its upper directory on the filesystem of `directory`: tried, then removed.
+
+    False on filesystems without d_type, whiteouts or extended attributes (NFS, old XFS, another overlay), and
+    where overlay or the rights for it are missing.
+    """
+    from linux.files import temporary_directory
+
+    with temporary_directory(directory, "overlay-probe") as path:
+        for name in ("lower", "upper", "work"):
+            os.mkdir(f"{path}/{name}")
+        fds = [os.open(f"{path}/{name}", _PATH) for name in ("lower", "upper", "work")]
+        try:
+            os.close(detached(fds[:1], fds[1], fds[2]))
+        except OSError:
+            return False
+        finally:
+            for fd in fds:
+                os.close(fd)
+    return True
