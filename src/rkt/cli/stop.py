@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     import argparse
 
     from console.output import Output
+    from rkt.pods.pod import Pod
 
 EXAMPLES = """\
   rkt stop 5bc080ca
@@ -51,16 +52,22 @@ def run(options: argparse.Namespace, out: Output) -> int:
 
 def _stop(options: argparse.Namespace, word: str) -> str:
     from rkt.cli import podargument
-    from rkt.stage1 import flavours
 
     with podargument.open_pod(options, word) as pod:
         state = pod.state()
         if state != "running":
             raise RktError(f'pod "{pod.uuid}" is not running (it is {state})')
-        flavours.of_pod(pod).stop(pod.path, force=options.force)
-        end = time.monotonic() + _PATIENCE
-        while pod.is_locked():
-            if time.monotonic() > end:
-                raise RktError(f'pod "{pod.uuid}" has not ended in {_PATIENCE:.0f} s', hint="use --force")
-            time.sleep(_POLL)
+        end(pod, force=options.force)
         return pod.uuid
+
+
+def end(pod: Pod, *, force: bool) -> None:
+    """End a running pod and wait until it has ended. Raises RktError if it does not."""
+    from rkt.stage1 import flavours
+
+    flavours.of_pod(pod).stop(pod.path, force=force)
+    limit = time.monotonic() + _PATIENCE
+    while pod.is_locked():
+        if time.monotonic() > limit:
+            raise RktError(f'pod "{pod.uuid}" has not ended in {_PATIENCE:.0f} s', hint="use --force")
+        time.sleep(_POLL)

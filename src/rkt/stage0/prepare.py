@@ -106,7 +106,7 @@ def _add_app(pod: Pod, store: Store, name: str, image: str, *, overlay: bool) ->
 
 
 def _add_stage1(pod: Pod, store: Store, image: str) -> None:
-    """Copy the tree of a stage 1 image into the pod: it writes there, and a copy cannot leak as a mount can."""
+    """Copy the tree of a stage 1 image into the pod: it writes there, and a copy cannot leak like a mount."""
     tree = store.tree(image)
     _put(pod, "stage1TreeStoreID", tree.id.encode())
     _copy(tree.rootfs_path, f"{pod.path}/stage1/rootfs")

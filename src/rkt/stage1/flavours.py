@@ -50,6 +50,19 @@ def bundled(name: str) -> Stage1:
     return cast(Stage1, import_module(module))
 
 
+def bundled_name(by: str, value: str) -> str | None:
+    """The bundled flavour that a `--stage1-…` flag means; None when it means an image.
+
+    `--stage1-name=coreos.com/rkt/stage1-fly` means our own fly as much as `fly` does, with any version:
+    scripts that were written for rkt's images keep working.
+    """
+    if by not in ("name", "image"):
+        return None
+    name = value.partition(":")[0].rpartition("/")[2].removeprefix("stage1-")
+    # The flavours that systemd-nspawn ran are what the native one stands in for.
+    return {"coreos": DEFAULT, "host": DEFAULT, "src": DEFAULT}.get(name, name if name in BUNDLED else None)
+
+
 def of_pod(pod: Pod) -> Stage1:
     """The flavour that the pod was prepared for (the default one if it never came to that)."""
     name = pod.read_text(FLAVOUR_FILE) or DEFAULT

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from linux import cgroups, clone, process
 from rkt.errors import RktError
+from rkt.stage1 import confinement
 from rkt.stage1.native import detached, files, init, logs, messages, netns, plan
 from rkt.stage1.native.supervisor import Supervisor, console_fd, put
 
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from rkt.stage1.abi import Invocation
     from rkt.stage1.native.plan import AppPlan
 
-PIDS_MAX = 2048
 # The group of PID 1 itself, beside those of the apps: version 2 wants processes in leaves only. An app
 # cannot have this name, as an AC name has no underscore.
 _INIT_GROUP = "_init"
@@ -43,6 +43,7 @@ class _Run:
         self.not_enforced: list[str] = []
         self.own_network = "host" not in invocation.net
         self.group = cgroups.Hierarchy.detect().cgroup(f"rkt/{invocation.uuid}")
+        self.confinements = {app.name: self._confinement(app) for app in pod.apps}
 
     def run(self) -> int:
         os.umask(0o022)
@@ -75,15 +76,20 @@ class _Run:
         put(f"{self.invocation.pod_dir}/subcgroup", self.group.record())
         self.group.create()
         self.group.child(_INIT_GROUP).create()
-        from rkt.stage1 import confinement
-
-        limits = confinement.pod_limits(self.pod.manifest)._replace(pids=PIDS_MAX)
-        self.not_enforced += self.group.apply(limits)
+        limits, missed = confinement.pod_limits(self.pod.manifest)
+        self.not_enforced += [*missed, *self.group.apply(limits)]
         for app in self.pod.apps:
+            plan = self.confinements[app.name]
             child = self.group.child(app.name)
             child.create()
-            missed = child.apply(confinement.app_limits(app.app))
+            missed = [*plan.not_enforced, *child.apply(plan.limits)]
             self.not_enforced += [f"{app.name}: {text}" for text in missed]
+            confinement.save(self.invocation.pod_dir, plan)
+
+    def _confinement(self, app: AppPlan) -> confinement.Confinement:
+        plan = confinement.plan(app.name, app.app, app.image, self.pod.manifest, self.invocation)
+        url = metadata_url(self.invocation)
+        return plan.with_environment({"AC_METADATA_URL": url}) if url else plan
 
     # -- what PID 1 inherits
 
@@ -104,10 +110,7 @@ class _Run:
         return setup, outputs
 
     def _app_setup(self, app: AppPlan, outputs: list[tuple[int, logs.Stream]]) -> init.AppSetup:
-        from rkt.stage1 import confinement
-
-        programs = confinement.programs(app, self.invocation)
-        self.not_enforced += [f"{app.name}: {text}" for text in programs.not_enforced]
+        plan = self.confinements[app.name]
         terminal = self.invocation.interactive and os.isatty(0)
         if self.invocation.interactive:
             stdio = (0, 1, 2)
@@ -117,11 +120,11 @@ class _Run:
             stdio = (null, _pipe(app, "stdout", log, outputs), _pipe(app, "stderr", log, outputs))
         return init.AppSetup(
             plan=app,
-            programs=programs.by_step,
+            programs=confinement.programs(plan, app.app),
             stdio=stdio,
             terminal=terminal,
             cgroup=self.group.child(app.name).open_entry(),
-            nosuid=programs.no_new_privileges,
+            nosuid=plan.no_new_privileges,
         )
 
     def _clone(self, setup: init.PodSetup, ours: socket.socket, theirs: socket.socket) -> int:
@@ -289,6 +292,14 @@ def reconcile(live: set[str], data_dir: str) -> None:
             group = cgroups.Cgroup({path: path for path in directories}, 2)
             group.kill()
             group.remove()
+
+
+def metadata_url(invocation: Invocation) -> str:
+    """Where the apps reach the metadata service; empty for a pod that is not registered there."""
+    if not invocation.mds_token:
+        return ""
+    with open(f"{invocation.pod_dir}/metadata-url", encoding="ascii") as stream:
+        return stream.read().strip()
 
 
 def _sysctls(pod: plan.PodPlan) -> dict[str, str]:

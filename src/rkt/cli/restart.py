@@ -1,0 +1,58 @@
+"""rkt restart: run pods again that have ended."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rkt.errors import RktError
+
+if TYPE_CHECKING:
+    import argparse
+
+    from console.output import Output
+
+EXAMPLES = """\
+  rkt restart web
+  rkt restart 5bc080ca 9d3b4c1f
+"""
+DESCRIPTION = """\
+Runs each pod again as it was run, under its own UUID and name, with all that its apps wrote into their files.
+A pod that runs is stopped first. Returns when the pods are ready; they run on as with `rkt run --detach`.
+"""
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    from rkt.cli.podargument import add_uuid_file
+
+    parser.add_argument("uuid", metavar="UUID", nargs="*", help="a pod: UUID, its beginning, or name")
+    add_uuid_file(parser)
+
+
+def run(options: argparse.Namespace, out: Output) -> int:
+    from rkt.cli import podargument
+    from rkt.cli.root import require_root
+
+    require_root()
+    failed = False
+    for word in podargument.wanted(options):
+        try:
+            uuid = _restart(options, word)
+        except (RktError, OSError) as error:
+            out.error(error)
+            failed = True
+        else:
+            out.line(uuid)
+    return 254 if failed else 0
+
+
+def _restart(options: argparse.Namespace, word: str) -> str:
+    from rkt.cli import podargument, stop
+    from rkt.stage0 import again, run
+
+    with podargument.open_pod(options, word) as pod:
+        if pod.state() == "running":
+            stop.end(pod, force=False)
+            pod.refresh()
+        invocation = again.make_ready(pod, options.settings.local_config)
+        run.run_detached(pod, invocation._replace(interactive=False))
+        return pod.uuid

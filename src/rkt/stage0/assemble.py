@@ -1,0 +1,126 @@
+"""From a command line to a pod: images, pod manifest, preparation, and how a stage 1 is to run it."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from rkt.errors import RktError
+from rkt.stage0 import etc, prepare
+from rkt.stage1 import flavours
+from rkt.stage1.abi import Invocation
+
+if TYPE_CHECKING:
+    from appc.schema.image import ImageManifest
+    from appc.types.image_id import ImageID
+    from console.output import Output
+    from rkt.appargs import PodOptions
+    from rkt.pods.directory import PodDirectory
+    from rkt.pods.pod import Pod
+    from rkt.settings import GlobalOptions
+    from rkt.store import Store
+
+
+def assemble(settings: GlobalOptions, pods: PodDirectory, options: PodOptions, out: Output) -> Pod:
+    """Fetch the images, make the pod manifest, prepare the pod; locked, in phase `prepare`.
+
+    Raises RktError, AppcError or OSError; then no pod is left.
+    """
+    from rkt.stage0 import podmanifest
+    from rkt.store import Store
+
+    with Store(settings.data_dir) as store:
+        if options.pod_manifest is not None:
+            manifest = podmanifest.check_pod_manifest(_read(options.pod_manifest), store)
+        else:
+            manifest = podmanifest.build_pod_manifest(options, _images(settings, store, options, out))
+        flavour, stage1_image = _stage1(settings, store, options, out)
+        wanted = prepare.Preparation(
+            manifest=manifest.encode(),
+            apps=tuple((str(app.name), str(app.image.id)) for app in manifest.apps),
+            flavour=flavour,
+            stage1_image=stage1_image,
+            overlay=not options.no_overlay,
+            private_users=_private_users(options, flavour),
+            pod_name=options.pod_name,
+            uuid_file=options.uuid_file_save,
+        )
+        return prepare.prepare(settings, store, pods, wanted)
+
+
+def invocation(settings: GlobalOptions, options: PodOptions, pod: Pod) -> Invocation:
+    """How the pod, which lies prepared, is to be run; writes the files that the stage 1 finds in the pod."""
+    dns_mode, hosts_mode = etc.write(pod, options)
+    return Invocation(
+        uuid=pod.uuid,
+        pod_dir=pod.path,
+        net=options.net or ("default",),
+        interactive=options.interactive,
+        private_users=_range(pod),
+        local_config=os.path.abspath(settings.local_config),
+        hostname=options.hostname,
+        disable_capabilities="capabilities" in settings.insecure,
+        disable_paths="paths" in settings.insecure,
+        disable_seccomp="seccomp" in settings.insecure,
+        dns_mode=dns_mode,
+        hosts_mode=hosts_mode,
+        ipc=options.ipc,
+        debug=settings.debug,
+        data_dir=settings.data_dir,
+    )
+
+
+def _images(
+    settings: GlobalOptions, store: Store, options: PodOptions, out: Output
+) -> list[tuple[ImageID, ImageManifest]]:
+    from rkt.fetch import fetch
+
+    found = []
+    for app in options.apps:
+        image = fetch(
+            settings, store, app.image, pull_policy=options.pull_policy, signature=app.signature, out=out
+        )
+        found.append((image, store.manifest(image)))
+    return found
+
+
+def _stage1(
+    settings: GlobalOptions, store: Store, options: PodOptions, out: Output
+) -> tuple[str, str | None]:
+    """The flavour that was asked for, and the image of one that is not bundled."""
+    choice = options.stage1
+    if choice is None:
+        return flavours.DEFAULT, None
+    name = flavours.bundled_name(choice.by, choice.value)
+    if name is not None:
+        return name, None
+    from rkt.stage0.stage1image import fetch_stage1
+
+    return flavours.EXTERNAL, fetch_stage1(settings, store, choice, out)
+
+
+def _private_users(options: PodOptions, flavour: str) -> bool:
+    """Whether the pod gets a user namespace: unless told otherwise, if the flavour has namespaces at all."""
+    if flavour != flavours.DEFAULT:
+        if options.private_users:
+            raise RktError(f"--private-users: a pod of stage1 {flavour} cannot have a user namespace")
+        return False
+    if options.private_users is not None:
+        return options.private_users
+    return options.ipc != "parent" and "host" not in options.net
+
+
+def _range(pod: Pod) -> tuple[int, int] | None:
+    text = pod.read_text("private-users-prepared")
+    if not text:
+        return None
+    shift, count = text.split(":")
+    return int(shift), int(count)
+
+
+def _read(path: str) -> bytes:
+    try:
+        with open(path, "rb") as stream:
+            return stream.read(8 << 20)
+    except OSError as error:
+        raise RktError(f"the pod manifest {path} cannot be read") from error
