@@ -77,6 +77,7 @@ def inflate(file: BinaryIO, *, limits: Limits = DEFAULT, kind: str | None = None
             "neither a tar archive nor gzip, bzip2, xz or zstd",
             hint="an image is a tar archive, compressed or not; `file` may tell what this is",
         )
+    file.seek(0)
     taken = _Taken(file)
     return _bounded(_INFLATERS[kind](taken, limits), taken, limits)
 

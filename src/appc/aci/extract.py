@@ -11,24 +11,21 @@ from appc.aci.errors import InvalidArchive
 from appc.aci.layout import INSIDE, MANIFEST, ROOTFS, Layout
 from appc.aci.limits import DEFAULT, Limits
 from appc.aci.unpack import Unpacker
+from appc.aci.whitelist import Sieve
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Sequence
     from typing import BinaryIO
 
     from appc.aci.tar import Entry
 
-    #: What to do with an entry (name below the rootfs): it, another in its place, or None to leave it out.
-    Filter = Callable[[Entry], Entry | None]
-
 
 class Layer(NamedTuple):
-    """One image to put on top of those before it."""
+    """One image to put on top of those before it; `allowed` are the names that may come of it (None: all)."""
 
     image: BinaryIO
-    #: None takes everything.
-    filter: Filter | None = None
+    allowed: frozenset[bytes] | None = None
 
 
 class Extracted(NamedTuple):
@@ -69,7 +66,7 @@ def extract_layers(
         def work(inside: int) -> bytes:
             unpacker = Unpacker(inside, owners=owners)
             for stream, layer in zip(streams, layers, strict=True):
-                _unpack(stream.chunks(), unpacker, layer.filter, limits)
+                _unpack(stream, unpacker, layer.allowed, limits)
             unpacker.finish()
             return json.dumps([unpacker.devices, unpacker.attributes]).encode()
 
@@ -89,10 +86,13 @@ def extract_layers(
 
 
 def _unpack(
-    chunks: Iterator[bytes], unpacker: Unpacker, wanted: Filter | None, limits: Limits
+    stream: compression.Opened, unpacker: Unpacker, allowed: frozenset[bytes] | None, limits: Limits
 ) -> None:
     """Walk over one image: checked against the layout entry by entry, before each is written."""
-    reader = tar.TarReader(chunks, limits)
+    wanted = None
+    if allowed is not None:
+        wanted = Sieve(allowed, tar.TarReader(stream.chunks(), limits))
+    reader = tar.TarReader(stream.chunks(), limits)
     layout = Layout(limits)
     for entry in reader:
         layout.see(entry)
@@ -105,6 +105,8 @@ def _unpack(
             unpacker.add(kept, reader.content())
     layout.finish()
     layout.raise_if_bad()
+    if wanted is not None:
+        wanted.finish()
 
 
 def below_rootfs(entry: Entry) -> Entry:
