@@ -7,10 +7,14 @@ stored), `install()` is the last thing a process does before it runs a foreign p
 from __future__ import annotations
 
 import os
+from typing import TYPE_CHECKING
 
 from linux.seccomp.rules import Policy, policy
 
-__all__ = ["Policy", "compile", "default_policy", "install", "policy"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Policy", "compile", "default_policy", "install", "policy", "prepare"]
 
 _SET_MODE_FILTER = 1
 
@@ -34,8 +38,16 @@ def compile(wanted: Policy, machine: str | None = None) -> bytes:
 def install(program: bytes) -> None:
     """Put `program` on the calling thread and all it will become: it cannot be taken off again.
 
-    Needs no_new_privs or CAP_SYS_ADMIN in the caller's user namespace (EACCES otherwise). ValueError for
-    an empty program or one cut short.
+    Needs no_new_privs or CAP_SYS_ADMIN in the caller's user namespace (PermissionError otherwise). ValueError
+    for an empty program or one cut short.
+    """
+    prepare(program)()
+
+
+def prepare(program: bytes) -> Callable[[], None]:
+    """What installs `program` when it is called, without allocating anything then.
+
+    After it the filter may forbid the very calls by which an interpreter gets memory.
     """
     import ctypes
 
@@ -47,4 +59,17 @@ def install(program: bytes) -> None:
     class Program(ctypes.Structure):
         _fields_ = (("length", ctypes.c_ushort), ("filter", ctypes.c_char_p))
 
-    libc.syscall("seccomp", _SET_MODE_FILTER, 0, Program(len(program) // 8, program), path="seccomp filter")
+    native = ctypes.CDLL(None, use_errno=True).syscall
+    native.restype = ctypes.c_long
+    arguments = (
+        ctypes.c_long(libc.number("seccomp")),
+        ctypes.c_long(_SET_MODE_FILTER),
+        ctypes.c_long(0),
+        ctypes.byref(Program(len(program) // 8, program)),
+    )
+
+    def install_prepared() -> None:
+        if native(*arguments) < 0:
+            raise libc.error(ctypes.get_errno(), "seccomp filter")
+
+    return install_prepared
