@@ -11,13 +11,12 @@ from rkt.stage1 import flavours
 from rkt.stage1.abi import Invocation
 
 if TYPE_CHECKING:
-    from appc.schema.image import ImageManifest
-    from appc.types.image_id import ImageID
     from console.output import Output
     from rkt.appargs import PodOptions
     from rkt.pods.directory import PodDirectory
     from rkt.pods.pod import Pod
     from rkt.settings import GlobalOptions
+    from rkt.stage0.podmanifest import Image
     from rkt.store import Store
 
 
@@ -31,7 +30,9 @@ def assemble(settings: GlobalOptions, pods: PodDirectory, options: PodOptions, o
 
     with Store(settings.data_dir) as store:
         if options.pod_manifest is not None:
-            manifest = podmanifest.check_pod_manifest(_read(options.pod_manifest), store)
+            manifest = podmanifest.check_pod_manifest(
+                _read(options.pod_manifest), lambda wanted: _stored(store, wanted)
+            )
         else:
             manifest = podmanifest.build_pod_manifest(options, _images(settings, store, options, out))
         flavour, stage1_image = _stage1(settings, store, options, out)
@@ -70,17 +71,23 @@ def invocation(settings: GlobalOptions, options: PodOptions, pod: Pod) -> Invoca
     )
 
 
-def _images(
-    settings: GlobalOptions, store: Store, options: PodOptions, out: Output
-) -> list[tuple[ImageID, ImageManifest]]:
+def _stored(store: Store, wanted: str) -> Image:
+    from rkt.stage0.podmanifest import Image
+
+    image = store.resolve(wanted)
+    return Image(image, store.manifest(image))
+
+
+def _images(settings: GlobalOptions, store: Store, options: PodOptions, out: Output) -> list[Image]:
     from rkt.fetch import fetch
+    from rkt.stage0.podmanifest import Image
 
     found = []
     for app in options.apps:
         image = fetch(
             settings, store, app.image, pull_policy=options.pull_policy, signature=app.signature, out=out
         )
-        found.append((image, store.manifest(image)))
+        found.append(Image(image, store.manifest(image)))
     return found
 
 
