@@ -55,7 +55,7 @@ def reasons(error: ValueError) -> tuple[str, ...]:
     return error.lines() if isinstance(error, Problems) else (str(error),)
 
 
-# --- text to values ---------------------------------------------------------------------------------------
+# --- text to values ---
 
 
 def parse(data: bytes, *, limit: int = LIMIT) -> object:
@@ -174,7 +174,7 @@ def _decapitalise(text: str) -> str:
     return text[:1].lower() + text[1:]
 
 
-# --- values to text ---------------------------------------------------------------------------------------
+# --- values to text ---
 
 
 def encode(value: object, *, indent: int | None = None) -> bytes:
@@ -192,7 +192,7 @@ def _unknown(value: object) -> NoReturn:
     raise TypeError(f"a {type(value).__name__} has no JSON form")
 
 
-# --- values to typed values -------------------------------------------------------------------------------
+# --- values to typed values ---
 
 
 def quoted(value: object) -> str:

@@ -133,7 +133,6 @@ class PodManifest(Record):
         named = {
             "apps": [app.name for app in self.apps],
             "volumes": [volume.name for volume in self.volumes],
-            "ports": [port.name for port in self.ports],
         }
         for member, names in named.items():
             try:

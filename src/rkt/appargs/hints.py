@@ -54,8 +54,8 @@ def for_unknown(word: str, known: Iterable[str]) -> str | None:
     if flag in _ELSEWHERE:
         return _ELSEWHERE[flag]
     if not flag.startswith("--"):
-        letters = [_ELSEWHERE[f"-{letter}"] for letter in flag[1:] if f"-{letter}" in _ELSEWHERE]
-        if letters and len(flag) <= 4:  # -it, -dit
+        letters = [_ELSEWHERE.get(f"-{letter}", "") for letter in flag[1:]]
+        if all(letters):  # -it, -dit
             return "; ".join(dict.fromkeys(letters))
         flag = "-" + flag
     from difflib import get_close_matches

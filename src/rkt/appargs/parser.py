@@ -49,6 +49,11 @@ class _Reader:
 
     def read(self, words: list[str]) -> None:
         """Walk through all words."""
+        for word in words:
+            if any("\ud800" <= character <= "\udfff" for character in word):
+                raise UsageError(
+                    f"the argument {quoted(word)} is not UTF-8", hint="manifests are, and hold it"
+                )
         position, had_arguments = 0, 0
         while position < len(words):
             word = words[position]

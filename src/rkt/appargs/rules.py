@@ -69,14 +69,6 @@ def _network(options: PodOptions) -> None:
             "--mds-register flag does not work with --net=none",
             hint="please use 'host', 'default' or an equivalent network",
         )
-    seen: dict[tuple[str | None, int], str] = {}
-    for port in options.ports:
-        for (address, number), name in seen.items():
-            if number == port.host_port and (address is None or port.host_ip in {None, address}):
-                raise RktError(
-                    f"--port: {quoted(name)} and {quoted(port.name)} want the same host port {number}"
-                )
-        seen[port.host_ip, port.host_port] = port.name
 
 
 def _resolver(options: PodOptions) -> None:

@@ -169,7 +169,7 @@ def hostname(value: str) -> str:
     return value
 
 
-# --- isolators ----------------------------------------------------------------------------------------------
+# --- isolators ---
 
 
 def memory(value: str) -> Isolator:

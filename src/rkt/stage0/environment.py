@@ -1,0 +1,80 @@
+"""The environment of an app: inherited < image < files < --set-env < --environment (rkt's order)."""
+
+from __future__ import annotations
+
+from appc.jsonfield import quoted
+from appc.types.environment import Environment, variable_name
+from rkt.errors import RktError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+#: Bytes of one file of variables.
+LARGEST_FILE = 1 << 20
+
+
+def merged(
+    image: Environment,
+    *,
+    inherited: Mapping[str, str],
+    files: Iterable[Mapping[str, str]],
+    pod: Iterable[tuple[str, str]],
+    app: Iterable[tuple[str, str]],
+) -> Environment:
+    """The variables of all sources, the image's first and in its order.
+
+    Inherited variables that a manifest cannot hold are left out: those with names such as ``BASH_FUNC_x%%``
+    and with values that are not UTF-8.
+    """
+    variables = image.as_dict()
+    for name, value in inherited.items():
+        if _is_variable(name, value):
+            variables.setdefault(name, value)
+    for source in files:
+        variables.update(source)
+    variables.update(pod)
+    variables.update(app)
+    return Environment.from_mapping(variables)
+
+
+def read_file(path: str) -> dict[str, str]:
+    """The variables of a file: a ``NAME=VALUE`` a line; empty lines and those with ``#`` or ``;`` count not.
+
+    Blanks around a line are taken off, as by rkt. RktError names the line that is wrong.
+    """
+    try:
+        with open(path, "rb") as stream:
+            data = stream.read(LARGEST_FILE + 1)
+    except OSError as error:
+        raise RktError(f"--set-env-file: cannot read {path}: {error.strerror}") from error
+    if len(data) > LARGEST_FILE:
+        raise RktError(f"--set-env-file: {path} is larger than {LARGEST_FILE} bytes")
+    variables: dict[str, str] = {}
+    for number, line in enumerate(data.decode("utf-8", "surrogateescape").splitlines(), 1):
+        content = line.strip()
+        if not content or content[0] in "#;":
+            continue
+        try:
+            name, equals, value = content.partition("=")
+            if not equals:
+                raise ValueError(f"{quoted(content)} is not NAME=VALUE")
+            if variable_name(name) in variables:
+                raise ValueError(f"environment variable {quoted(name)} already set")
+            value.encode()
+            if "\0" in value:
+                raise ValueError(f"the value of {name} holds a NUL")
+        except ValueError as error:
+            text = "the value is not UTF-8" if isinstance(error, UnicodeError) else str(error)
+            raise RktError(f"--set-env-file: {path} line {number}: {text}") from None
+        variables[name] = value
+    return variables
+
+
+def _is_variable(name: str, value: str) -> bool:
+    try:
+        variable_name(name)
+        value.encode()
+    except ValueError:
+        return False
+    return True
