@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -18,6 +19,8 @@ import leaks
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from linux.probes import Finding
 
 pytest_plugins = ("fixtures.httpsserver",)
 
@@ -85,6 +88,23 @@ def _first_seen() -> dict[str, str]:
                 line, _, test = entry.partition("\t")
                 found.setdefault(line, test)
     return found
+
+
+@pytest.fixture(autouse=True)
+def _needed_features(request: pytest.FixtureRequest) -> None:
+    """`@pytest.mark.needs("overlay", …)`: skip where a probe of `rkt doctor` does not say ok."""
+    for marker in request.node.iter_markers("needs"):
+        for name in marker.args:
+            finding = _probe(name)
+            if finding.status != "ok":
+                pytest.skip(f"{name}: {finding.text}")
+
+
+@cache
+def _probe(name: str) -> Finding:
+    from linux import probes
+
+    return probes.one(name, os.environ["TMPDIR"])
 
 
 @pytest.fixture

@@ -47,6 +47,10 @@ class Output:
         """One line of result. Control characters other than tab and newline are shown, not obeyed."""
         self._write(terminal.plain(text, keep="\t\n") + "\n")
 
+    def styled(self, painted: str, text: str) -> None:
+        """A line of result that begins with what `paint` gave; `text` may come from anywhere."""
+        self._write(painted + terminal.plain(text) + "\n")
+
     def raw(self, data: bytes) -> None:
         """Bytes as they are, such as a manifest as stored; what was written before goes out first."""
         self.flush()
