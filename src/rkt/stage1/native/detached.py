@@ -7,70 +7,43 @@ ever appears in the host's mount table, so nothing can be left there.
 
 from __future__ import annotations
 
-import errno
 import os
+import stat
 from typing import TYPE_CHECKING
 
-from linux.credentials import making_files_as
-from linux.mount import api
+from linux.mount import api, idmap, overlay
 from rkt.errors import RktError
 
 if TYPE_CHECKING:
     from rkt.stage1.native.plan import AppPlan, VolumePlan
 
-_PRIVATE = int(api.MountFlag.PRIVATE)
+_PRIVATE = api.MountFlag.PRIVATE
 _PATH_DIR = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 
-def root_of_app(
-    app: AppPlan, pod_dir: str, *, overlay: bool, userns: int | None, shift: int = 0
-) -> int:
+def root_of_app(app: AppPlan, pod_dir: str, *, layered: bool, userns: int | None, shift: int | None) -> int:
     """The root filesystem of an app: an overlay of its image's tree and a directory of the pod, or a copy.
 
-    With `userns`, whose root is `shift` on the host, every layer is mapped, so that files belong on disk to
-    the IDs that the app sees, whatever range the pod has: nothing needs a chown, and an export needs none.
+    With `userns`, whose root is the host's ID `shift`, every layer is mapped, so that files belong on disk to
+    the IDs that the app sees, whatever range the pod has: nothing needs a chown, and an export needs none
+    either.
     """
-    if not overlay:
-        return mapped(f"{pod_dir}/stage1/rootfs/opt/stage2/{app.name}/rootfs", userns=userns)
-    fds = [mapped(app.lower, userns=userns), mapped(f"{pod_dir}/overlay/{app.tree_id}", userns=userns)]
+    if not layered:
+        return idmap.mapped(f"{pod_dir}/stage1/rootfs/opt/stage2/{app.name}/rootfs", userns)
+    fds = [idmap.mapped(app.lower, userns), idmap.mapped(f"{pod_dir}/overlay/{app.tree_id}", userns)]
     try:
-        for kind in ("upper", "work"):
-            fds.append(os.open(f"{kind}/{app.name}", _PATH_DIR, dir_fd=fds[1]))
-        with making_files_as(shift, shift):
-            return _overlay(fds[0], fds[2], fds[3], app.name)
+        fds.extend(os.open(f"{kind}/{app.name}", _PATH_DIR, dir_fd=fds[1]) for kind in ("upper", "work"))
+        return overlay.detached(
+            fds[:1],
+            fds[2],
+            fds[3],
+            attributes=api.Attribute.NODEV,
+            source=f"rkt-{app.name}",
+            owner=None if shift is None else (shift, shift),
+        )
     finally:
         for fd in fds:
             os.close(fd)
-
-
-def _overlay(lower: int, upper: int, work: int, name: str) -> int:
-    """An overlay of directories given as descriptors.
-
-    Linux 6.13 takes the descriptors themselves; before that their names in /proc/self/fd do, as long as the
-    layers are attached somewhere or need no mapping.
-    """
-    attributes = api.Attribute.NODEV
-    layers = (("lowerdir+", lower), ("upperdir", upper), ("workdir", work))
-    try:
-        return api.filesystem("overlay", layers, attributes=attributes, source=f"rkt-{name}")
-    except OSError as error:
-        if error.errno not in (errno.EINVAL, errno.ENOENT):
-            raise
-    by_name = tuple((key.rstrip("+"), f"/proc/self/fd/{fd}") for key, fd in layers)
-    return api.filesystem("overlay", by_name, attributes=attributes, source=f"rkt-{name}")
-
-
-def mapped(path: str, *, userns: int | None, recursive: bool = False) -> int:
-    """A detached, private copy of the mount at `path`, its owners mapped into `userns` if that is given."""
-    fd = api.open_tree(path, recursive=recursive)
-    try:
-        api.mount_setattr(fd, propagation=_PRIVATE, recursive=recursive)
-        if userns is not None:
-            api.mount_setattr(fd, set_=api.Attribute.IDMAP, userns_fd=userns, recursive=recursive)
-    except BaseException:
-        os.close(fd)
-        raise
-    return fd
 
 
 def volume(wanted: VolumePlan, *, userns: int | None) -> tuple[int, str]:
@@ -80,16 +53,16 @@ def volume(wanted: VolumePlan, *, userns: int | None) -> tuple[int, str]:
     """
     remark = ""
     try:
-        fd = mapped(wanted.source, userns=userns, recursive=wanted.recursive)
+        fd = idmap.mapped(wanted.source, userns, recursive=wanted.recursive)
     except FileNotFoundError as error:
         raise RktError(
             f'volume "{wanted.name}": {wanted.source} does not exist',
             hint="create it, or mend the volume's source",
         ) from error
     except OSError as error:
-        if userns is None or error.errno not in (errno.EINVAL, errno.EPERM):
+        if userns is None or error.errno not in idmap.CANNOT:
             raise
-        fd = mapped(wanted.source, userns=None, recursive=wanted.recursive)
+        fd = idmap.mapped(wanted.source, None, recursive=wanted.recursive)
         remark = f"volume {wanted.name}: owners are not mapped, its filesystem cannot"
     attributes = api.Attribute.NOSUID | api.Attribute.NODEV
     try:
@@ -103,8 +76,6 @@ def volume(wanted: VolumePlan, *, userns: int | None) -> tuple[int, str]:
 
 
 def _is_device(path: str) -> bool:
-    import stat
-
     mode = os.stat(path).st_mode
     return stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
 

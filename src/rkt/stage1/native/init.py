@@ -11,6 +11,8 @@ import fcntl
 import os
 import select
 import signal
+import socket
+import struct
 import termios
 import time
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
@@ -20,11 +22,10 @@ from rkt.errors import RktError
 from rkt.stage1.native import messages, rootfs
 
 if TYPE_CHECKING:
-    import socket
-
     from rkt.stage1.confinement import Confinement
     from rkt.stage1.native.plan import AppPlan
 
+_SIOCSIFFLAGS, _IFF_UP = 0x8914, 1
 GRACE = 10.0  # seconds between SIGTERM and SIGKILL
 _NEWCGROUP = 0x02000000
 # What a shell and systemd say when the program of an app could not be executed.
@@ -133,6 +134,8 @@ class _Init:
         libc.syscall("unshare", _NEWCGROUP)
         os.umask(0o022)
         libc.sethostname(self.setup.hostname)
+        if not self.setup.host_network:
+            _bring_up_loopback()
         self._build_roots(mounts.fds)
         go = self._expect("go")
         for app in self.apps:
@@ -298,3 +301,9 @@ class _Init:
             messages.send(self.parent, "started", app.name, os.getpid())
         app.root.become()
         confine.confine(setup.programs[step])
+
+
+def _bring_up_loopback() -> None:
+    """Set `lo` of the pod's network namespace up: by ioctl, as netlink would be one more module to load."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as control:
+        fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", _IFF_UP))

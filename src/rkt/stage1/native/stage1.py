@@ -11,7 +11,7 @@ import signal
 import socket
 from typing import TYPE_CHECKING
 
-from linux import cgroups, clone, process
+from linux import cgroups, clone, namespaces, process
 from rkt.errors import RktError
 from rkt.stage1 import confinement
 from rkt.stage1.native import detached, files, init, logs, messages, netns, plan
@@ -152,9 +152,8 @@ class _Run:
         invocation = self.invocation
         pod_dir = invocation.pod_dir
         if invocation.private_users is not None:
-            shift, count = invocation.private_users
-            for name in ("uid_map", "gid_map"):
-                _write_map(pid, name, f"0 {shift} {count}")
+            maps = ((0, *invocation.private_users),)
+            namespaces.write_id_maps(pid, maps, maps)
         put(f"{pod_dir}/ppid", f"{os.getpid()}\n")
         put(f"{pod_dir}/ppid-start", f"{process.start_time(os.getpid())}\n")
         put(f"{pod_dir}/pid", f"{pid}\n")
@@ -166,7 +165,7 @@ class _Run:
         messages.send(channel, "go", etc)
 
     def _send_mounts(self, pid: int, channel: socket.socket, setup: init.PodSetup) -> None:
-        userns, shift = None, 0
+        userns = shift = None
         if self.invocation.private_users is not None:
             shift, _ = self.invocation.private_users
             userns = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
@@ -177,7 +176,7 @@ class _Run:
             for app in self.pod.apps:
                 fds.append(
                     detached.root_of_app(
-                        app, self.invocation.pod_dir, overlay=self.pod.overlay, userns=userns, shift=shift
+                        app, self.invocation.pod_dir, layered=self.pod.overlay, userns=userns, shift=shift
                     )
                 )
                 for mount in app.mounts:
@@ -197,9 +196,9 @@ class _Run:
 
     def _connect(self, pid: int) -> list[object]:
         """Pin the pod's network namespace and join it to its networks; what they told."""
-        if not self.own_network:
-            return []
         invocation = self.invocation
+        if not self.own_network or invocation.net == ("none",):
+            return []  # the loopback link is PID 1's to bring up; nothing of the host's is touched
         put(f"{invocation.pod_dir}/netns", netns.path(invocation.uuid) + "\n")
         netns.pin(invocation.uuid, pid)
         from rkt import network
@@ -313,15 +312,6 @@ def _pipe(app: AppPlan, name: str, log: logs.LogFile, outputs: list[tuple[int, l
     os.set_blocking(reading, False)
     outputs.append((reading, logs.Stream(app.name, name, log)))
     return writing
-
-
-def _write_map(pid: int, name: str, text: str) -> None:
-    """Write an ID map of a process's user namespace: once, and in one write(2) (user_namespaces(7))."""
-    fd = os.open(f"/proc/{pid}/{name}", os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(fd, text.encode())
-    finally:
-        os.close(fd)
 
 
 def _close_unless_standard(fds: tuple[int, ...]) -> None:
