@@ -23,15 +23,19 @@ class PluginConfig(Value):
     """The configuration of one plugin: `config` is the object as it was written, nothing left out.
 
     `capabilities` are the names that are true in it. `text` is the very text, when the file held one
-    plugin; else None.
+    plugin; else None. `version`, if any, is spoken with this plugin instead of the list's: for one that a
+    runtime adds to a list which is too old for it.
     """
 
-    __slots__ = ("capabilities", "config", "text", "type")
+    __slots__ = ("capabilities", "config", "text", "type", "version")
 
-    def __init__(self, type_: str, config: dict[str, object], text: bytes | None = None) -> None:
+    def __init__(
+        self, type_: str, config: dict[str, object], text: bytes | None = None, *, version: str = ""
+    ) -> None:
         self.type: Final = type_
         self.config: Final = config
         self.text: Final = text
+        self.version: Final = version
         flags = Fields(config).mapping("capabilities")
         self.capabilities: Final = frozenset(name for name in flags.values if flags.boolean(name))
 

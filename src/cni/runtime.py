@@ -65,7 +65,7 @@ class Runtime:
         for plugin in network.plugins:
             request = self._request(network, plugin, attachment, result)
             answer = self._call(network, plugin, "ADD", attachment, request)
-            result = self._result(answer, network.version, plugin)
+            result = self._result(answer, plugin.version or network.version, plugin)
         if result is None:
             raise CniError(INTERNAL, f"network {network.name} has no plugins")
         shown = result.to_json(result.version or network.version)
@@ -82,14 +82,13 @@ class Runtime:
         over one that cannot be read: a container must be removable after a power cut.
         """
         self._check_names(network, attachment)
-        result = None
-        if _since(network.version, "0.4.0"):
-            try:
-                result = self._cached(network, attachment)
-            except ValueError:
-                result = None
+        try:
+            result = self._cached(network, attachment)
+        except ValueError:
+            result = None
         for plugin in reversed(network.plugins):
-            request = self._request(network, plugin, attachment, result)
+            known = _since(plugin.version or network.version, "0.4.0")
+            request = self._request(network, plugin, attachment, result if known else None)
             self._call(network, plugin, "DEL", attachment, request)
         self.cache.remove(network.name, attachment)
 
@@ -206,7 +205,11 @@ class Runtime:
         return None if cached is None else cached.result
 
     def _bare_request(self, network: NetworkConfig, plugin: PluginConfig) -> dict[str, object]:
-        return {**plugin.config, "name": network.name, "cniVersion": network.version}
+        return {
+            **plugin.config,
+            "name": network.name,
+            "cniVersion": plugin.version or network.version,
+        }
 
     def _request(
         self,
@@ -222,7 +225,7 @@ class Runtime:
         if supplied:
             request["runtimeConfig"] = supplied
         if result is not None:
-            request["prevResult"] = self._printed(result, network.version)
+            request["prevResult"] = self._printed(result, plugin.version or network.version)
         return request
 
     def _printed(self, result: Result, version: str) -> dict[str, object]:

@@ -92,17 +92,39 @@ def stale(plugin: str, network: str, valid: Collection[tuple[str, str]]) -> Iter
         if record is None:
             _forget(path)
             continue
-        key = (record.string("containerID"), record.string("ifname"))
-        if key not in valid:
-            yield Request(
-                "DEL",
-                record.mapping("config").values,
-                container_id=key[0],
-                netns=record.string("netns") or None,
-                ifname=key[1],
-                args=record.string("args"),
-                path=record.strings("path"),
-            )
+        request = _request(record)
+        if (request.container_id, request.ifname) not in valid:
+            yield request
+
+
+def every() -> Iterator[tuple[str, Request]]:
+    """(plugin, DEL request) of every record of this boot, whatever the network."""
+    try:
+        networks = os.listdir(DIRECTORY)
+    except FileNotFoundError:
+        return
+    for network in networks:
+        try:
+            names = os.listdir(f"{DIRECTORY}/{network}")
+        except (FileNotFoundError, NotADirectoryError):
+            continue
+        for name in names:
+            record = _read(f"{DIRECTORY}/{network}/{name}")
+            if record is not None:
+                yield record.string("plugin"), _request(record)
+
+
+def _request(record: Fields) -> Request:
+    return Request(
+        "DEL",
+        record.mapping("config").values,
+        container_id=record.string("containerID"),
+        netns=record.string("netns") or None,
+        ifname=record.string("ifname"),
+        args=record.string("args"),
+        path=record.strings("path"),
+        environment=os.environ,
+    )
 
 
 def _path(network: str, plugin: str, container_id: str, ifname: str) -> str:

@@ -191,6 +191,18 @@ class Leases:
         return True
 
 
+def collect_other_boots(directory: str = DIRECTORY) -> None:
+    """Remove the leases of other boots on all networks; those without a mark are not ours to judge."""
+    try:
+        networks = os.listdir(directory)
+    except FileNotFoundError:
+        return
+    for network in networks:
+        if os.path.isdir(f"{directory}/{network}"):
+            with Leases(network, directory) as leases:
+                leases.collect(lambda _container_id, _ifname: True)
+
+
 class NewLease:
     """A complete lease file that has no name yet, or the names of the addresses it was given.
 

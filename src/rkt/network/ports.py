@@ -1,0 +1,115 @@
+"""Ports of the host that lead into a pod: `--port`, and the `ports` of a pod manifest."""
+
+from __future__ import annotations
+
+from collections import namedtuple
+
+from rkt.errors import RktError
+
+TYPE_CHECKING = False  # not from typing: start-up time counts here
+if TYPE_CHECKING:
+    from appc.schema.pod import PodManifest
+    from appc.types.ports import ExposedPort, Port
+
+_PROTOCOLS = ("tcp", "udp", "sctp")
+_HIGHEST = 65535
+_ANY = ("", "0.0.0.0")  # noqa: S104  the address is compared with, not listened on
+
+
+class Forward(namedtuple("Forward", "name protocol host_ip host_port pod_port")):
+    """One port: what comes to `host_port` at `host_ip` ("" for every address) goes to `pod_port`."""
+
+    __slots__ = ()
+
+    name: str
+    protocol: str
+    host_ip: str
+    host_port: int
+    pod_port: int
+
+    def mapping(self) -> dict[str, object]:
+        """An element of the CNI capability `portMappings`."""
+        shown: dict[str, object] = {
+            "hostPort": self.host_port,
+            "containerPort": self.pod_port,
+            "protocol": self.protocol,
+        }
+        if self.host_ip not in _ANY:
+            shown["hostIP"] = self.host_ip
+        return shown
+
+    def conflicts(self, other: Forward) -> bool:
+        """Whether both ask for the same port of the host."""
+        same_address = self.host_ip == other.host_ip or self.host_ip in _ANY or other.host_ip in _ANY
+        return (self.protocol, self.host_port) == (other.protocol, other.host_port) and same_address
+
+
+def parse_port(text: str) -> ExposedPort:
+    """``NAME:[IP:]HOSTPORT`` of `--port`. Raises RktError."""
+    from appc.types.names import ACName
+    from appc.types.ports import ExposedPort, ipv4_or_none
+
+    name, colon, rest = text.partition(":")
+    address, _, digits = rest.rpartition(":")
+    if not colon or not digits:
+        raise RktError(f'--port: "{text}" is not NAME:[HOSTIP:]HOSTPORT')
+    if not (digits.isascii() and digits.isdigit() and len(digits) <= 5 and 1 <= int(digits) <= _HIGHEST):
+        raise RktError(f'--port: "{digits}" is not a port between 1 and {_HIGHEST}')
+    try:
+        return ExposedPort(name=ACName(name), host_port=int(digits), host_ip=ipv4_or_none(address))
+    except ValueError as bad:
+        raise RktError(f'--port: "{text}": {bad}') from None
+
+
+def forwards(manifest: PodManifest) -> list[Forward]:
+    """All ports that are to be forwarded; one of an app with a `count` gives as many.
+
+    A port with `hostPort` 0 is not forwarded. Raises RktError for a name that no app, or more than one,
+    defines, for a protocol that cannot be forwarded, and for two that want the same port of the host.
+    """
+    found: list[Forward] = []
+    for exposed in manifest.ports:
+        port = exposed.pod_port or _app_port(manifest, exposed.name)
+        if not exposed.host_port:
+            continue
+        if exposed.host_port + port.count - 1 > _HIGHEST:
+            raise RktError(f'port "{exposed.name}": the last of {port.count} ports is above {_HIGHEST}')
+        for offset in range(port.count):
+            found.append(_forward(exposed, port, offset, found))
+    return found
+
+
+def _forward(exposed: ExposedPort, port: Port, offset: int, before: list[Forward]) -> Forward:
+    protocol = port.protocol.lower()
+    if protocol not in _PROTOCOLS:
+        raise RktError(
+            f'port "{exposed.name}": protocol "{port.protocol}" cannot be forwarded',
+            hint="the image can declare tcp, udp or sctp",
+        )
+    wanted = Forward(
+        str(exposed.name), protocol, exposed.host_ip or "", exposed.host_port + offset, port.port + offset
+    )
+    for other in before:
+        if wanted.conflicts(other):
+            address = wanted.host_ip or _ANY[1]
+            raise RktError(
+                f"port {protocol}-{address}:{wanted.host_port} already mapped to pod port {other.pod_port}"
+            )
+    return wanted
+
+
+def _app_port(manifest: PodManifest, name: str) -> Port:
+    found: Port | None = None
+    for app in manifest.apps:
+        for port in app.app.ports if app.app is not None else ():
+            if port.name == name:
+                if found is not None:
+                    raise RktError(f'port name "{name}" defined by multiple apps')
+                found = port
+    if found is None:
+        known = sorted({str(port.name) for app in manifest.apps if app.app for port in app.app.ports})
+        raise RktError(
+            f'port name "{name}" could not be found in any apps',
+            hint="the apps define " + (", ".join(known) or "no ports"),
+        )
+    return found

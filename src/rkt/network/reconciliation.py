@@ -1,0 +1,102 @@
+"""Collecting what is left of pods that are gone (D6): attachments, records, leases."""
+
+from __future__ import annotations
+
+import os
+
+from cni.errors import CniError
+from rkt.errors import RktError
+from rkt.network import joining, plan
+
+TYPE_CHECKING = False  # not from typing: start-up time counts here
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+    from cni.request import Request
+    from rkt.network.plan import Plan
+
+_NETNS_PREFIX = "/run/netns/cni-"
+
+
+def reconcile(live: Collection[str], data_dir: str) -> None:
+    """Take every pod of `data_dir` that is gone off its networks, and free the leases of other boots.
+
+    `live` are the UUIDs of all pods there are; a pod that came since is seen by its directory. Pods of
+    another data directory are left alone. Raises RktError that names what could not be collected.
+    """
+    from linux.files import lock_file
+
+    problems: list[str] = []
+    os.makedirs(os.path.dirname(joining.LOCK), mode=0o755, exist_ok=True)
+    lock = lock_file(joining.LOCK, exclusive=True)
+    try:
+        known = set()
+        for each in list(plan.registered()):
+            known.add(each.uuid)
+            if _is_gone(each, live, data_dir):
+                problems += joining.undo(each)
+        problems += _collect_records(known)
+        _collect_leases()
+    finally:
+        os.close(lock)
+    if problems:
+        raise RktError("; ".join(problems))
+
+
+def registered_uuids(data_dir: str) -> set[str]:
+    """The UUIDs of the pods of a data directory that are, or may be, on a network."""
+    return {each.uuid for each in plan.registered() if _same(each.data_dir, data_dir)}
+
+
+def _is_gone(wanted: Plan, live: Collection[str], data_dir: str) -> bool:
+    if not _same(wanted.data_dir, data_dir) or wanted.uuid in live:
+        return False
+    pods = f"{data_dir}/pods"
+    try:
+        phases = os.listdir(pods)
+    except FileNotFoundError:
+        phases = []
+    return not any(os.path.isdir(f"{pods}/{phase}/{wanted.uuid}") for phase in phases)
+
+
+def _collect_records(known: Collection[str]) -> list[str]:
+    """DEL for plugin records that look like rkt's, belong to no plan and have no namespace any more."""
+    from cni import state
+    from linux.process import fork_and_read
+
+    orphans = [
+        (plugin, request)
+        for plugin, request in state.every()
+        if request.container_id not in known
+        and request.netns == f"{_NETNS_PREFIX}{request.container_id}"
+        and not os.path.exists(request.netns)
+    ]
+    if not orphans:
+        return []
+    answer = fork_and_read(lambda: _delete_all(orphans))
+    return [line for line in answer.decode().splitlines() if line]
+
+
+def _delete_all(orphans: list[tuple[str, Request]]) -> bytes:
+    from cni import plugins
+    from cni.plugin import perform
+
+    problems = []
+    for plugin, request in orphans:
+        if not plugins.is_builtin(plugin):
+            continue
+        try:
+            perform(plugin, request)
+        except CniError as failed:
+            problems.append(f"{plugin}: {request.name}: {request.container_id}: {failed}".replace("\n", " "))
+    return "\n".join(problems).encode()
+
+
+def _collect_leases() -> None:
+    from cni.ipam import leases
+
+    leases.collect_other_boots()
+
+
+def _same(left: str, right: str) -> bool:
+    return os.path.realpath(left) == os.path.realpath(right)
