@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 _NEWNS, _NEWNET = 0x00020000, 0x40000000
 _REC, _SLAVE, _NOSUID, _NODEV = 0x4000, 0x80000, 2, 4
 _ISOLATED: list[bool] = []
+_HOST_NETWORK: list[int] = []  # a descriptor of the network namespace that this process came from
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 
 
@@ -32,6 +33,13 @@ def is_controller(config: pytest.Config) -> bool:
 def is_isolated() -> bool:
     """Whether this process has namespaces of its own."""
     return bool(_ISOLATED)
+
+
+def on_the_hosts_network(*command: str) -> list[str]:
+    """The command line that runs `command` on the network that the host really has (for package indexes)."""
+    if not _HOST_NETWORK:
+        return list(command)
+    return ["nsenter", f"--net=/proc/{os.getpid()}/fd/{_HOST_NETWORK[0]}", "--", *command]
 
 
 def enter(config: pytest.Config) -> None:
@@ -66,6 +74,7 @@ def _base(config: pytest.Config) -> str | None:
 
 def _unshare() -> None:
     libc = ctypes.CDLL(None, use_errno=True)
+    _HOST_NETWORK.append(os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC))
     if libc.unshare(_NEWNS | _NEWNET) != 0:
         return  # a container that may not: the tests then skip or fail on their own account
     if libc.mount(None, b"/", None, _REC | _SLAVE, None) != 0:

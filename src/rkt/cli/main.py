@@ -47,6 +47,7 @@ VERBS = (
     Verb("help", "console.help", "explain a command or a topic", _HOST),
     Verb("metadata-service", "rkt.cli.metadata_service", "serve the appc metadata service", _SERVICES),
     Verb("__complete", "console.complete", "list completions of a command line", _HOST, hidden=True),
+    Verb("__man", "console.man", "write the man pages", _HOST, hidden=True),
 )
 
 FLAGS = (
