@@ -218,24 +218,34 @@ def run(
     timeout: float,
     cwd: str = "/",
     pass_fds: Sequence[int] = (),
+    stdin: int | None = None,
+    user: int | None = None,
 ) -> CompletedProcess[bytes]:
     """Run a program of the host: a list, never a shell, with a small environment and a time limit in seconds.
 
     stdout and stderr are collected. The exit status is the caller's to judge. FileNotFoundError when the
     program is missing; TimeoutError, after its whole process group was killed, when it takes too long.
     Nothing of an image may ever be run by this (R11). Secrets go through `input`, never `argv` or `env`.
+    Without `input` the program reads the fd `stdin`, or nothing. As root, `user` is the uid and gid that it
+    gets instead of ours, without supplementary groups.
     """
     import subprocess
 
+    nothing = subprocess.DEVNULL if stdin is None else stdin
+    dropped = user if os.geteuid() == 0 else None
+
     with subprocess.Popen(
         list(argv),
-        stdin=subprocess.DEVNULL if input is None else subprocess.PIPE,
+        stdin=nothing if input is None else subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=dict(env),
         cwd=cwd,
         pass_fds=tuple(pass_fds),
         start_new_session=True,
+        user=dropped,
+        group=dropped,
+        extra_groups=None if dropped is None else [],
     ) as child:
         try:
             output, errors = child.communicate(input, timeout)
