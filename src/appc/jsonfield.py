@@ -142,6 +142,7 @@ def _check(value: object, *, strings: bool) -> None:
     """Refuse values nested too deeply and, with `strings`, text that UTF-8 or C cannot carry."""
     level: list[object] = [value]
     depth = 0
+    suspicious = False
     while level:
         below: list[object] = []
         containers = False
@@ -155,14 +156,32 @@ def _check(value: object, *, strings: bool) -> None:
                 containers = True
                 below.extend(item)
             elif strings and isinstance(item, str):
-                if "\0" in item:
-                    raise ValueError(f"{quoted(item)} holds a NUL")
-                if any("\ud800" <= character <= "\udfff" for character in item):
-                    raise ValueError(f"{quoted(item)} holds half of a surrogate pair")
+                suspicious = suspicious or _is_unfit(item)
         depth += containers
         if depth > MAX_DEPTH:
             raise ValueError(f"nested more than {MAX_DEPTH} levels deep")
         level = below
+    if suspicious:
+        raise Problems(_unfit("", value))
+
+
+def _is_unfit(text: str) -> bool:
+    return "\0" in text or any("\ud800" <= character <= "\udfff" for character in text)
+
+
+def _unfit(path: str, value: object) -> list[tuple[str, str]]:
+    """Each text in `value` that holds a NUL or half of a surrogate pair, with its path."""
+    found: list[tuple[str, str]] = []
+    if isinstance(value, dict):
+        for name, member in value.items():
+            found += _unfit(path, name) + _unfit(_joined(path, name) if path else name, member)
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            found += _unfit(f"{path}[{index}]", item)
+    elif isinstance(value, str) and _is_unfit(value):
+        fault = "a NUL" if "\0" in value else "half of a surrogate pair"
+        found.append((path, f"{quoted(value)} holds {fault}"))
+    return found[:MAX_PROBLEMS]
 
 
 def _position(text: str, offset: int) -> str:

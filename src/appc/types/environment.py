@@ -20,8 +20,10 @@ def variable_name(value: object) -> str:
     name = string(value)
     if not name:
         raise ValueError("the name of an environment variable may not be empty")
-    if name[0] not in _FIRST or name.strip(_LATER):
+    if name.strip(_LATER):
         raise ValueError(f"{quoted(name)} is not a name for an environment variable")
+    if name[0] not in _FIRST:
+        raise ValueError(f"{quoted(name)}: the name of a variable must start with a letter or _")
     return name
 
 

@@ -238,8 +238,8 @@ class Isolator(Record):
         return self.name in _SETTINGS
 
     def to_json(self) -> dict[str, object]:
-        """The JSON form, the value as it was written."""
-        return {"name": self.name, "value": self.value}
+        """The JSON form, the value as it was written but for the order of its members."""
+        return {"name": self.name, "value": _sorted(self.value)}
 
 
 class Isolators(tuple[Isolator, ...]):
@@ -291,6 +291,13 @@ class Isolators(tuple[Isolator, ...]):
 
 def _anything(value: object) -> object:
     return value
+
+
+def _sorted(value: object) -> object:
+    """`value` with the members of its objects in order of their names: equal values give equal bytes."""
+    if isinstance(value, dict):
+        return {name: _sorted(value[name]) for name in sorted(value)}
+    return [_sorted(item) for item in value] if isinstance(value, list) else value
 
 
 def _id(name: str) -> ACIdentifier:

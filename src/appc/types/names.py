@@ -7,6 +7,8 @@ the specification's regular expressions do not, and neither do these classes. On
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from appc.jsonfield import quoted, string
 
 TYPE_CHECKING = False
@@ -54,7 +56,7 @@ class _Name(str):
         if text[0] in cls.SEPARATORS or text[-1] in cls.SEPARATORS:
             message = f"{quoted(text)} is no {cls.KIND}: it must start and end with a letter or digit"
             raise InvalidName(message, InvalidName.EDGE)
-        for pair in map("".join, zip(text, text[1:], strict=False)):
+        for pair in map("".join, pairwise(text)):
             if pair[0] in cls.SEPARATORS and pair[1] in cls.SEPARATORS and pair != cls.HOME:
                 message = f"{quoted(text)} is no {cls.KIND}: {quoted(pair)} are two separators in a row"
                 raise InvalidName(message, InvalidName.REPEATED)

@@ -56,6 +56,11 @@ def _check_authority(text: str, authority: str) -> None:
         if character not in _HOST and character < "\x80":
             raise ValueError(f"{quoted(text)} is no URL: {quoted(character)} is not allowed in a host name")
     _check_escapes(text, host)
+    for piece in host.split("%")[1:]:  # only a zone's % itself and what is not ASCII may be escaped
+        if piece[:2] != "25" and piece[0] in "01234567":
+            raise ValueError(
+                f"{quoted(text)} is no URL: {quoted('%' + piece[:2])} is no escape in a host name"
+            )
     name, colon, port = host.rpartition(":")
     if host.startswith("[") and "]" not in host:
         raise ValueError(f"{quoted(text)} is no URL: the address lacks its closing bracket")
