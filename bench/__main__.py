@@ -1,0 +1,37 @@
+"""python3 bench [start|many|fetch]…: compare rkt with its peers on this machine; tables in Markdown.
+
+Needs root. What a peer's absence leaves out is left out of the tables, never guessed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", nargs="*", help="start, many, fetch (default: all)")
+    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--pods", type=int, default=200)
+    options = parser.parse_args()
+    import fetch
+    import many
+    import start
+
+    benches = {
+        "start": lambda directory: start.run(directory, options.rounds),
+        "many": lambda directory: many.run(directory, options.pods),
+        "fetch": lambda directory: fetch.run(directory, max(3, options.rounds // 4)),
+    }
+    for name in options.what or benches:
+        with tempfile.TemporaryDirectory(prefix="rkt-bench-", dir="/var/tmp") as directory:
+            sys.stdout.write(benches[name](Path(directory)) + "\n\n")
+            sys.stdout.flush()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
