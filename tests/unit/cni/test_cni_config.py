@@ -1,0 +1,85 @@
+"""Configuration files and directories, and the result cache."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cni import config
+from cni.cache import Attachment, Cache
+from cni.errors import CniError
+from cni.types.result import Result
+
+_LIST = {"cniVersion": "1.0.0", "name": "n", "plugins": [{"type": "bridge", "capabilities": {"mac": True}}]}
+_RESULT = {"cniVersion": "1.0.0", "ips": [{"address": "10.0.0.2/24"}]}
+
+
+def test_a_broken_file_hides_no_network_when_tolerant(tmp_path: Path) -> None:
+    (tmp_path / "10.conflist").write_text("{")
+    (tmp_path / "20.conflist").write_text(json.dumps(_LIST))
+    with pytest.raises(CniError, match="error parsing"):
+        config.load(str(tmp_path), "n")
+    assert config.load(str(tmp_path), "n", strict=False).plugins[0].capabilities == {"mac"}
+    with pytest.raises(CniError, match=r"no net configuration with name \"m\".*10\.conflist"):
+        config.load(str(tmp_path), "m", strict=False)
+
+
+def test_a_network_name_is_no_way_out_of_the_directory(tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "10.conf").write_text('{"type": "evil"}')
+    directory = tmp_path / "net.d"
+    directory.mkdir()
+    (directory / "a.conflist").write_text(json.dumps({**_LIST, "name": "../outside"}))
+    assert [each.type for each in config.load(str(directory), "../outside").plugins] == ["bridge"]
+
+
+def test_the_cache_is_private_and_keeps_everything(tmp_path: Path) -> None:
+    cache = Cache(str(tmp_path / "cni"))
+    attachment = Attachment(
+        "c1", "eth0", netns="/run/netns/x", args=[("A", "1")], capability_args={"mac": "0a:00:00:00:00:01"}
+    )
+    cache.store("n", attachment, b'{"name": "n"}', _RESULT)
+    file = tmp_path / "cni/results/n-c1-eth0"
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert file.parent.stat().st_mode & 0o777 == 0o700
+    kept = json.loads(file.read_text())
+    assert (kept["kind"], kept["cniArgs"], kept["networkName"]) == ("cniCacheV1", [["A", "1"]], "n")
+    found = cache.read("n", attachment)
+    assert found is not None
+    assert found.attachment == attachment
+    assert found.config == b'{"name": "n"}'
+    assert found.result == Result.from_json(_RESULT)
+    assert [each.network for each in cache.attachments(network="n")] == ["n"]
+    assert not list(cache.attachments(container_id="c2"))
+    cache.remove("n", attachment)
+    cache.remove("n", attachment)
+    assert cache.read("n", attachment) is None
+
+
+def test_attachments_whose_file_names_collide_are_told_apart(tmp_path: Path) -> None:
+    cache = Cache(str(tmp_path))
+    cache.store("a", Attachment("b-c", "eth0"), b"{}", _RESULT)
+    assert cache.read("a-b", Attachment("c", "eth0")) is None
+
+
+def test_an_old_file_is_a_bare_result(tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results/n-c1-eth0").write_text(json.dumps(_RESULT))
+    found = Cache(str(tmp_path)).read("n", Attachment("c1", "eth0"))
+    assert found is not None
+    assert found.result == Result.from_json(_RESULT)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", '{"kind": "cniCacheV9"}', '{"kind": "cniCacheV1", "config": 5}']
+)
+def test_a_damaged_file_is_an_error_for_readers_who_care(tmp_path: Path, content: str) -> None:
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results/n-c1-eth0").write_text(content)
+    cache = Cache(str(tmp_path))
+    with pytest.raises(ValueError):  # noqa: PT011
+        cache.read("n", Attachment("c1", "eth0"))
+    assert not list(cache.attachments())
