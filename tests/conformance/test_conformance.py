@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 HERE = Path(__file__).resolve().parent
 VECTORS = HERE.parent.parent.parent / "shared" / "vectors"
 
 needs_vectors = pytest.mark.skipif(not VECTORS.is_dir(), reason=f"the shared cases are not at {VECTORS}")
+
+
+@pytest.fixture(autouse=True)
+def _no_empty_state() -> Iterator[None]:
+    """Plugins keep records in /run; the directories that stay when those are gone are not for long."""
+    yield
+    for directory in ("/run/rkt-platform/cni", "/run/rkt-platform"):
+        with suppress(OSError):
+            os.rmdir(directory)
 
 
 def conformance(*arguments: str) -> subprocess.CompletedProcess[str]:
