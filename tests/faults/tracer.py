@@ -30,14 +30,15 @@ O_SYSGOOD, O_FORK, O_VFORK, O_CLONE, O_EXEC = 1, 2, 4, 8, 16
 WALL = 0x40000000
 # Calls after which the state of the host, of a file or of a peer differs: x86_64 numbers.
 CALLS = {
-    "openat": 257, "mkdir": 83, "mkdirat": 258, "rmdir": 84, "unlink": 87, "unlinkat": 263, "rename": 82,
-    "renameat": 264, "renameat2": 316, "link": 86, "linkat": 265, "symlink": 88, "symlinkat": 266, "fsync": 74,
-    "fdatasync": 75, "syncfs": 306, "mount": 165, "umount2": 166, "pivot_root": 155, "open_tree": 428,
-    "move_mount": 429, "fsmount": 432, "mount_setattr": 442, "unshare": 272, "setns": 308, "clone": 56,
-    "clone3": 435, "fork": 57, "vfork": 58, "execve": 59, "sendto": 44, "sendmsg": 46, "connect": 42, "write": 1,
-    "pwrite64": 18, "ftruncate": 77, "fchown": 93, "fchownat": 260, "fchmod": 91, "fchmodat": 268, "flock": 73,
-    "kill": 62, "exit_group": 231, "chown": 92, "lchown": 94, "chmod": 90, "mknod": 133, "mknodat": 259,
-    "utimensat": 280, "pidfd_send_signal": 424, "setxattr": 188, "fsetxattr": 190, "ftruncate64": 77,
+    "openat": 257, "mkdir": 83, "mkdirat": 258, "rmdir": 84, "unlink": 87, "unlinkat": 263, "rename":
+    82, "renameat": 264, "renameat2": 316, "link": 86, "linkat": 265, "symlink": 88, "symlinkat": 266,
+    "fsync": 74, "fdatasync": 75, "syncfs": 306, "mount": 165, "umount2": 166, "pivot_root": 155,
+    "open_tree": 428, "move_mount": 429, "fsmount": 432, "mount_setattr": 442, "unshare": 272, "setns":
+    308, "clone": 56, "clone3": 435, "fork": 57, "vfork": 58, "execve": 59, "sendto": 44, "sendmsg": 46,
+    "connect": 42, "write": 1, "pwrite64": 18, "ftruncate": 77, "fchown": 93, "fchownat": 260, "fchmod":
+    91, "fchmodat": 268, "flock": 73, "kill": 62, "exit_group": 231, "chown": 92, "lchown": 94, "chmod":
+    90, "mknod": 133, "mknodat": 259, "utimensat": 280, "pidfd_send_signal": 424, "setxattr": 188,
+    "fsetxattr": 190,
 }  # fmt: skip
 
 

@@ -1,0 +1,135 @@
+"""The life of pods as their users see it: run, prepare, list, status, logs, stop, restart, export, rm, gc."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from conftest import Rkt
+    from fixtures.images import MakeAci
+
+pytestmark = [pytest.mark.usefixtures("root")]
+IMAGE = "--insecure-options=image"
+
+
+def test_exit_codes_pass_through(rkt: Rkt, make_aci: MakeAci) -> None:
+    image = make_aci(["/bin/sh", "-c", "echo out; exit 7"], name="example.com/seven")
+    done = rkt(IMAGE, "run", "--net=none", image, code=7)
+    assert re.fullmatch(r"\[ *\d+\.\d{6}\] seven\[\d+\]: out\n", done.stdout)
+    uuid = json.loads(rkt("list", "--format=json").stdout)[0]["uuid"]
+    status = rkt("status", uuid).stdout.splitlines()
+    assert "state=exited" in status
+    assert "exited=true" in status
+    assert "app-seven=7" in status
+
+
+def test_prepare_then_run_prepared_once(rkt: Rkt, make_aci: MakeAci) -> None:
+    image = make_aci(["/bin/false"], name="example.com/three")
+    prepared = rkt(IMAGE, "prepare", "--quiet", image, "--exec=/bin/sh", "--", "-c", "exit 3")
+    uuid = prepared.stdout.strip()
+    assert re.fullmatch(r"[0-9a-f-]{36}", uuid)
+    assert "state=prepared" in rkt("status", uuid).stdout.splitlines()
+    rkt("run-prepared", "--net=none", uuid[:8], code=3)
+    again = rkt("run-prepared", "--net=none", uuid, code=254)
+    assert "is not prepared" in again.stderr
+    assert "app-three=3" in rkt("status", uuid).stdout
+
+
+def test_detached_named_stopped_restarted_removed(rkt: Rkt, make_aci: MakeAci) -> None:
+    script = "echo started >> /seen; cat /seen; trap 'echo bye; exit 0' TERM; while :; do sleep 0.05; done"
+    image = make_aci(["/bin/sh", "-c", script], name="example.com/web")
+    uuid = rkt(IMAGE, "run", "--detach", "--pod-name=web", "--net=none", image).stdout.strip()
+    try:
+        listed = rkt("list", "--no-legend").stdout
+        assert listed.startswith(uuid[:8])
+        assert "running" in listed
+        again = rkt(IMAGE, "run", "--detach", "--pod-name=web", "--net=none", image, code=254)
+        assert "in use" in again.stderr
+        assert "hint:" in again.stderr
+        running = rkt("rm", "web", code=254)
+        assert "running" in running.stderr
+        assert rkt("stop", "web").stdout == f'"{uuid}"\n'
+        assert "app-web=0" in rkt("status", "web").stdout
+        assert rkt("logs", "web").stdout == "started\nbye\n"
+        assert rkt("restart", "web").stdout.strip() == uuid
+        _await(lambda: rkt("logs", "web").stdout.count("started") == 3)
+    finally:
+        rkt("stop", "--force", "web", code=None)
+    rkt("rm", "web")
+    assert "no matches found" in rkt("status", "web", code=254).stderr
+
+
+def test_first_failing_app_decides_and_ends_the_others(rkt: Rkt, make_aci: MakeAci) -> None:
+    good = make_aci(["/bin/sh", "-c", "exit 0"], name="example.com/good")
+    bad = make_aci(["/bin/sh", "-c", "sleep 0.3; exit 5"], name="example.com/bad")
+    slow = make_aci(["/bin/sh", "-c", "sleep 60; exit 6"], name="example.com/slow")
+    rkt(IMAGE, "run", "--net=none", good, bad, slow, code=5)
+    uuid = json.loads(rkt("list", "--format=json").stdout)[0]["uuid"]
+    codes = {
+        app["name"]: app["exit_code"]
+        for app in json.loads(rkt("status", "--format=json", uuid).stdout)["apps"]
+    }
+    assert codes == {"good": 0, "bad": 5, "slow": 0}
+
+
+def test_standard_input_may_be_a_pipe(rkt: Rkt, make_aci: MakeAci) -> None:
+    image = make_aci(["/bin/sh", "-c", "read line; echo got $line"], name="example.com/reader")
+    done = rkt(IMAGE, "run", "--net=none", "--interactive", image, stdin=b"Saluton\n")
+    assert done.stdout == "got Saluton\n"
+
+
+def test_what_an_app_wrote_is_exported_and_runs(rkt: Rkt, make_aci: MakeAci, tmp_path: Path) -> None:
+    image = make_aci(["/bin/sh", "-c", "echo kept > /note; rm /etc/group"], name="example.com/writer")
+    rkt(IMAGE, "run", "--net=none", image)
+    uuid = json.loads(rkt("list", "--format=json").stdout)[0]["uuid"]
+    assert "extension must be .aci" in rkt("export", uuid, tmp_path / "out.tar", code=254).stderr
+    exported = tmp_path / "out.aci"
+    rkt("export", uuid, exported)
+    assert "exists already" in rkt("export", uuid, exported, code=254).stderr
+    done = rkt(IMAGE, "run", "--net=none", exported, "--exec=/bin/sh", "--", "-c", "cat /note; ls /etc/group")
+    assert "]: kept" in done.stdout
+
+
+def test_gc_waits_for_the_grace_period(rkt: Rkt, true_aci: Path) -> None:
+    rkt(IMAGE, "run", "--net=none", true_aci)
+    uuid = json.loads(rkt("list", "--format=json").stdout)[0]["uuid"]
+    marked = rkt("gc", "--mark-only")
+    assert f'moving pod "{uuid}" to garbage' in marked.stderr
+    spared = rkt("gc")
+    assert f'pod "{uuid}" not removed: still within grace period (30m0s)' in spared.stderr
+    assert rkt("gc", "--grace-period=0s").stdout == f'Garbage collecting pod "{uuid}"\n'
+    assert rkt("list", "--no-legend").stdout == ""
+
+
+def test_an_image_that_cannot_be_executed_says_so(rkt: Rkt, make_aci: MakeAci) -> None:
+    image = make_aci(["/bin/nothing"], name="example.com/nothing")
+    done = rkt(IMAGE, "run", "--net=none", image, code=None)
+    assert done.returncode not in (0, 254)
+    assert "/bin/nothing" in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+
+
+def test_only_one_of_two_run_prepared_wins(rkt: Rkt, make_aci: MakeAci) -> None:
+    image = make_aci(["/bin/sleep", "0.5"], name="example.com/once")
+    uuid = rkt(IMAGE, "prepare", image).stdout.strip()
+    argv = rkt.argv("run-prepared", "--net=none", uuid)
+    both = [
+        subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        for _ in range(2)
+    ]
+    assert sorted(process.wait(timeout=30) for process in both) == [0, 254]
+
+
+def _await(condition: object, seconds: float = 10) -> None:
+    assert callable(condition)
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not come to that in time"
+        time.sleep(0.05)

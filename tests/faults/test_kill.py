@@ -1,0 +1,152 @@
+"""SIGKILL at the k-th system call of a command: the next command works, and one `gc` leaves nothing.
+
+A run that only counts comes first; then one run for each of a sample of the calls. The sample is spread over
+the whole command and moves with RKT_FAULT_OFFSET, so that a campaign can visit them all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from conftest import Rkt
+
+TRACER = Path(__file__).with_name("tracer.py")
+SAMPLES = 6
+pytestmark = [pytest.mark.usefixtures("root")]
+
+
+def traced(argv: list[str], *options: str) -> dict[str, object]:
+    """Run `argv` under the tracer; what it reports."""
+    reading, writing = os.pipe()
+    with subprocess.Popen(
+        ["/usr/bin/python3", "-I", str(TRACER), *options, "--", *argv],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: os.dup2(writing, 3),
+        pass_fds=(3,),
+    ) as process:
+        os.close(writing)
+        with os.fdopen(reading, "rb") as stream:
+            report = stream.read()
+        process.wait(timeout=120)
+    return json.loads(report)  # type: ignore[no-any-return]
+
+
+def positions(count: int, samples: int) -> list[int]:
+    """`samples` places in 1..count, evenly spread."""
+    offset = int(os.environ.get("RKT_FAULT_OFFSET", "0"))
+    step = max(1, count // samples)
+    return sorted({1 + (step // 2 + number * step + offset) % count for number in range(samples)})
+
+
+def leftovers(rkt: Rkt) -> list[str]:
+    """What pods left outside of the store: nothing may be there when no pod is."""
+    data = rkt.directory / "data"
+    found = []
+    for phase in ("embryo", "prepare", "prepared", "run", "exited-garbage", "garbage"):
+        directory = data / "pods" / phase
+        found += [str(path) for path in directory.iterdir()] if directory.exists() else []
+    for directory in (data / "uid-ranges", data / "tmp", data / "cas/tmp", Path("/run/netns")):
+        if directory.exists():
+            found += [str(path) for path in directory.iterdir() if not path.name.startswith(".")]
+    mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+    found += [line for line in mounts if str(data) in line or "cni-" in line]
+    links = subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True).stdout
+    found += [line for line in links.splitlines() if "veth" in line]
+    for group in Path("/sys/fs/cgroup").glob("*/**/rkt/*-*-*-*-*"):
+        found.append(str(group))
+    return found
+
+
+Setup = "Callable[[Rkt, Path], list[str]]"
+
+
+def _fetch(rkt: Rkt, image: Path) -> list[str]:
+    return rkt.argv("--insecure-options=image", "fetch", image)
+
+
+def _prepare(rkt: Rkt, image: Path) -> list[str]:
+    rkt("--insecure-options=image", "fetch", image)
+    return rkt.argv("--insecure-options=image", "prepare", image)
+
+
+def _run(rkt: Rkt, image: Path) -> list[str]:
+    rkt("--insecure-options=image", "fetch", image)
+    return rkt.argv("--insecure-options=image", "run", "--net=none", image)
+
+
+def _run_networked(rkt: Rkt, image: Path) -> list[str]:
+    rkt("--insecure-options=image", "fetch", image)
+    return rkt.argv("--insecure-options=image", "run", image)
+
+
+def _gc(rkt: Rkt, image: Path) -> list[str]:
+    rkt("--insecure-options=image", "run", "--net=none", image)
+    return rkt.argv("gc", "--grace-period=0s")
+
+
+def _image_rm(rkt: Rkt, image: Path) -> list[str]:
+    identity = rkt("--insecure-options=image", "fetch", image).stdout.strip()
+    return rkt.argv("image", "rm", identity)
+
+
+OPERATIONS: dict[str, Callable[[Rkt, Path], list[str]]] = {
+    "fetch": _fetch,
+    "prepare": _prepare,
+    "run": _run,
+    "run-networked": _run_networked,
+    "gc": _gc,
+    "image-rm": _image_rm,
+}
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+@pytest.mark.parametrize("action", ["kill-root", "kill-tree"])
+def test_killed_anywhere_then_one_gc_leaves_nothing(
+    rkt: Rkt, true_aci: Path, operation: str, action: str
+) -> None:
+    argv = OPERATIONS[operation](rkt, true_aci)
+    count = int(str(traced(argv)["count"]))
+    assert count > 20
+    rkt("gc", "--grace-period=0s")
+    for position in positions(count, SAMPLES):
+        argv = OPERATIONS[operation](rkt, true_aci)
+        report = traced(argv, f"--at={position}", f"--action={action}")
+        rkt("list")  # the first command after the crash works
+        rkt("gc", "--grace-period=0s", "--expire-prepared=0s")
+        left = leftovers(rkt)
+        assert not left, f"struck at {report['struck']}, call {position} of {count}: {left}"
+        rkt("--insecure-options=image", "run", "--net=none", true_aci)
+        rkt("gc", "--grace-period=0s")
+    assert not leftovers(rkt)
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_killed_at_every_call(rkt: Rkt, true_aci: Path, operation: str) -> None:
+    argv = OPERATIONS[operation](rkt, true_aci)
+    count = int(str(traced(argv)["count"]))
+    for position in range(1, count + 1):
+        argv = OPERATIONS[operation](rkt, true_aci)
+        report = traced(argv, f"--at={position}", "--action=kill-tree")
+        rkt("gc", "--grace-period=0s", "--expire-prepared=0s")
+        assert not leftovers(rkt), (position, report)
+
+
+def test_the_tracer_strikes_where_it_is_told(tmp_path: Path) -> None:
+    script = f"mkdir {tmp_path}/a; mkdir {tmp_path}/b; mkdir {tmp_path}/c"
+    report = traced(["sh", "-c", script], "--calls=mkdir", "--at=2")
+    assert report["struck"] == "mkdir"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert sys.platform == "linux"
