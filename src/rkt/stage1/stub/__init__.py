@@ -1,17 +1,21 @@
-"""Two tiny programs that rkt runs in place of an interpreter: no memory, no files, nothing of the host.
+"""Three tiny programs that rkt runs in place of an interpreter: no memory, no files, nothing of the host.
 
 `exec` is what a confined process becomes for an instant before it becomes the app: the file that the app can
 see as the one it was started from (/proc/self/exe of `#!/proc/self/exe`, CVE-2019-5736) is then an anonymous,
 sealed file of 300 bytes, and never the host's interpreter. `wait` holds the lock of a `fly` pod while its app
-runs, in a few kilobytes where an interpreter takes megabytes.
+runs, in a few kilobytes where an interpreter takes megabytes. `idle` is PID 1 of a pod.
 
 Their sources are the assembler files beside this module; a test assembles them and compares.
 """
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import struct
+
+from linux import libc
 
 _EXEC = {
     "x86_64": bytes.fromhex(
@@ -42,7 +46,14 @@ _WAIT = {
         "882280d2010000d4e003152ac80b80d2010000d4"
     ),
 }
-_PROGRAMS = {"exec": _EXEC, "wait": _WAIT}
+_IDLE = {
+    "x86_64": bytes.fromhex("bf0400000031f6b89d0000000f05b8220000000f05ebf7"),
+    "aarch64": bytes.fromhex(
+        "800080d2010080d2e81480d2010000d4000080d2010080d2020080d2030080d2040080d2280980d2010000d4"
+        "f9ffff17"
+    ),
+}
+_PROGRAMS = {"exec": _EXEC, "wait": _WAIT, "idle": _IDLE}
 _ELF_MACHINE = {"x86_64": 62, "aarch64": 183}
 _ADDRESS = 0x400000
 _MFD_CLOEXEC, _MFD_ALLOW_SEALING, _MFD_EXEC = 1, 2, 16
@@ -51,7 +62,7 @@ _EVERY_SEAL = 0xF  # SEAL, SHRINK, GROW, WRITE
 
 
 def image(name: str, machine: str) -> bytes:
-    """The program `name` (`exec`, `wait`) as an ELF file for `machine`; KeyError if it has none."""
+    """The program `name` (`exec`, `wait`, `idle`) as an ELF file for `machine`; KeyError if it has none."""
     code = _PROGRAMS[name][machine]
     headers = 64 + 2 * 56
     size = headers + len(code)
@@ -71,11 +82,6 @@ def sealed(name: str) -> int:
 
     OSError on a host that forbids executable anonymous files (vm.memfd_noexec=2) or before Linux 3.17.
     """
-    import errno
-    import fcntl
-
-    from linux import libc
-
     flags = _MFD_CLOEXEC | _MFD_ALLOW_SEALING
     title = f"rkt-{name}".encode()
     try:
