@@ -174,7 +174,7 @@ def _unfit(path: str, value: object) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
     if isinstance(value, dict):
         for name, member in value.items():
-            found += _unfit(path, name) + _unfit(_joined(path, name) if path else name, member)
+            found += _unfit(path, name) + _unfit(_joined(path, _step(name)) if path else _step(name), member)
     elif isinstance(value, list):
         for index, item in enumerate(value):
             found += _unfit(f"{path}[{index}]", item)
@@ -333,7 +333,7 @@ class Fields:
         for name, member in obj(value).items():
             folded = name.lower()
             if folded in self._members:
-                self._problems.append((name, "occurs twice in one object, spelt differently"))
+                self._problems.append((_step(name), "occurs twice in one object, spelt differently"))
             self._members[folded] = member
 
     def __contains__(self, name: str) -> bool:
@@ -399,6 +399,11 @@ def _prefixed(piece: str, error: ValueError) -> list[tuple[str, str]]:
     if not isinstance(error, Problems):
         return [(piece, str(error))]
     return [(_joined(piece, path), text) for path, text in error.problems]
+
+
+def _step(name: str) -> str:
+    """A member's name as part of a path: quoted where it is not an ordinary one."""
+    return name if name.isascii() and name.isalnum() else quoted(name)
 
 
 def _joined(piece: str, path: str) -> str:

@@ -87,6 +87,7 @@ def render(
     open_image: Callable[[ImageID], BinaryIO],
     directory: int | str,
     *,
+    measured: bool = False,
     meanwhile: Callable[[], None] | None = None,
 ) -> Extracted:
     """Apply `steps` to the empty `directory` (fd or path), in a cage; see `appc.aci.extract`."""
@@ -96,4 +97,4 @@ def render(
 
     with ExitStack() as stack:
         layers = [Layer(stack.enter_context(open_image(step.image_id)), step.allowed) for step in steps]
-        return extract_layers(layers, directory, meanwhile=meanwhile)
+        return extract_layers(layers, directory, measured=measured, meanwhile=meanwhile)

@@ -10,6 +10,7 @@ from appc.aci import cage, compression, tar
 from appc.aci.errors import InvalidArchive
 from appc.aci.layout import INSIDE, MANIFEST, ROOTFS, Layout
 from appc.aci.limits import DEFAULT, Limits
+from appc.aci.treehash import TreeHash, measure
 from appc.aci.unpack import Unpacker
 from appc.aci.whitelist import Sieve
 
@@ -29,11 +30,12 @@ class Layer(NamedTuple):
 
 
 class Extracted(NamedTuple):
-    """What extraction left out, and which walls stood around it."""
+    """What extraction left out, which walls stood around it, and what is there now (if it was measured)."""
 
     devices: int
     attributes: int
     walls: tuple[str, ...]
+    tree: TreeHash | None = None
 
 
 def extract(image: BinaryIO, directory: int | str, *, limits: Limits = DEFAULT) -> Extracted:
@@ -50,11 +52,13 @@ def extract_layers(
     directory: int | str,
     *,
     limits: Limits = DEFAULT,
+    measured: bool = False,
     meanwhile: Callable[[], None] | None = None,
 ) -> Extracted:
     """Put the root filesystems of `layers` into `directory`, each over the one before it.
 
-    `meanwhile` is called while the cage works: the place for hashing what it reads.
+    `measured` also gives the hash of the resulting tree, for little more than what hashing costs.
+    `meanwhile` is called while the cage works: the place for checking what it reads.
     """
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
     root = os.open(directory, flags) if isinstance(directory, str) else -1
@@ -64,19 +68,23 @@ def extract_layers(
         streams = [compression.Opened(layer.image, limits) for layer in layers]
 
         def work(inside: int) -> bytes:
-            unpacker = Unpacker(inside, owners=owners)
+            digests: dict[int, bytes] | None = {} if measured else None
+            unpacker = Unpacker(inside, owners=owners, digests=digests)
             for stream, layer in zip(streams, layers, strict=True):
                 _unpack(stream, unpacker, layer.allowed, limits)
             unpacker.finish()
-            return json.dumps([unpacker.devices, unpacker.attributes]).encode()
+            tree = None
+            if digests is not None:
+                tree = measure(inside, known=lambda status: digests.get(status.st_ino))
+            return json.dumps([unpacker.devices, unpacker.attributes, tree]).encode()
 
         try:
             keep = tuple(stream.fileno() for stream in streams)
             with cage.start(work, directory=target, keep=keep, file_size=limits.size) as child:
                 if meanwhile is not None:
                     meanwhile()
-                devices, attributes = json.loads(child.result())
-                return Extracted(devices, attributes, child.walls)
+                devices, attributes, tree = json.loads(child.result())
+                return Extracted(devices, attributes, child.walls, tree and TreeHash(*tree))
         finally:
             for stream in streams:
                 stream.close()

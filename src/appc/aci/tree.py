@@ -44,9 +44,10 @@ class Found(NamedTuple):
 class Walk:
     """Iterates over the tree under the directory fd `root`, each directory before what is in it.
 
-    Names are sorted as bytes; `prefix` is that of the root. Owners go through `owner(uid, gid)`; times later
-    than `latest` (seconds) become `latest`, whole seconds in any case, as the reference writes them. Sockets
-    are left out and counted in `sockets`. The second and later names of an inode are hard links.
+    Names are sorted as bytes; `prefix` goes in front of them (b"" leaves them as they are). Owners go through
+    `owner(uid, gid)`; times later than `latest` (seconds) become `latest`, whole seconds in any case, as the
+    reference writes them. Sockets are left out and counted in `sockets`. The second and later names of an
+    inode are hard links.
     """
 
     def __init__(
@@ -66,7 +67,8 @@ class Walk:
 
     def __iter__(self) -> Iterator[Found]:
         status = os.fstat(self._root)
-        yield Found(self._entry(self._prefix, tar.DIRECTORY, status, _attributes(self._root)), -1)
+        name = self._prefix or b"."
+        yield Found(self._entry(name, tar.DIRECTORY, status, _attributes(self._root)), -1)
         yield from self._below(self._root, self._prefix)
 
     def _below(self, directory: int, prefix: bytes) -> Iterator[Found]:
@@ -80,7 +82,7 @@ class Walk:
                     stack.pop()
                     continue
                 name = names.pop()
-                full = path + b"/" + name
+                full = path + b"/" + name if path else name
                 status = os.lstat(name, dir_fd=at)
                 kind = _KINDS.get(stat.S_IFMT(status.st_mode))
                 if kind is None:
@@ -143,9 +145,7 @@ class Walk:
     def _link(self, full: bytes, status: os.stat_result, first: bytes) -> Entry:
         return self._entry(full, tar.HARD_LINK, status, {})._replace(target=first, size=0)
 
-    def _entry(
-        self, name: bytes, kind: str, status: os.stat_result, xattrs: Mapping[bytes, bytes]
-    ) -> Entry:
+    def _entry(self, name: bytes, kind: str, status: os.stat_result, xattrs: Mapping[bytes, bytes]) -> Entry:
         seconds = status.st_mtime_ns // 1_000_000_000
         if self._latest is not None and seconds > self._latest:
             seconds = self._latest
@@ -172,9 +172,7 @@ def _attributes_of_name(directory: int, name: bytes) -> dict[bytes, bytes]:
         names = os.listxattr(path, follow_symlinks=False)
     except OSError:
         return {}
-    return {
-        n: os.getxattr(path, n, follow_symlinks=False) for n in map(os.fsencode, names) if _is_kept(n)
-    }
+    return {n: os.getxattr(path, n, follow_symlinks=False) for n in map(os.fsencode, names) if _is_kept(n)}
 
 
 def _is_kept(name: bytes) -> bool:

@@ -8,6 +8,7 @@ go on through the fd of the very file that was made. Directories get theirs at t
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import stat
 
@@ -39,10 +40,11 @@ class Unpacker:
 
     `root` is borrowed. With `owners` off (for who is not root) everything belongs to the caller, and
     setuid and setgid bits are left out, since they would name the wrong owner. Device nodes are never made
-    (rule R5). What was left out is counted in `devices` and `attributes`.
+    (rule R5). What was left out is counted in `devices` and `attributes`. `digests`, if given, gets the
+    SHA-512 of every file by inode number.
     """
 
-    def __init__(self, root: int, *, owners: bool) -> None:
+    def __init__(self, root: int, *, owners: bool, digests: dict[int, bytes] | None = None) -> None:
         self._root = Root(root)
         self._fd = root
         self._owners = owners
@@ -50,6 +52,7 @@ class Unpacker:
         self._directories: dict[bytes, tuple[Entry, int]] = {}
         self._removed: dict[bytes, int] = {}
         self._clock = 0
+        self._digests = digests
         self.devices = 0
         self.attributes = 0
 
@@ -85,7 +88,9 @@ class Unpacker:
             os.close(parent)
 
     def finish(self) -> None:
-        """Give the directories their owners, modes, attributes and times."""
+        """Give directories their owners, modes, attributes and times; an unmentioned root is 0755."""
+        if b"." not in self._directories:
+            os.fchmod(self._fd, 0o755)
         for name in sorted(self._directories, reverse=True):
             entry, when = self._directories[name]
             if self._is_gone(name, when):
@@ -174,8 +179,7 @@ class Unpacker:
         if kind is tar.FILE:
             fd = os.open(name, _CREATE, entry.mode & 0o777, dir_fd=parent)
             try:
-                for piece in content:
-                    write_all(fd, piece)
+                self._write(fd, content)
                 self._set_properties(fd, entry, made=True)
             finally:
                 os.close(fd)
@@ -191,6 +195,17 @@ class Unpacker:
             os.chown(name, entry.uid, entry.gid, dir_fd=parent, follow_symlinks=False)
         os.utime(name, ns=(entry.mtime, entry.mtime), dir_fd=parent, follow_symlinks=False)
         self.attributes += len(entry.xattrs)
+
+    def _write(self, fd: int, content: Iterable[memoryview]) -> None:
+        if self._digests is None:
+            for piece in content:
+                write_all(fd, piece)
+            return
+        digest = hashlib.sha512()
+        for piece in content:
+            digest.update(piece)
+            write_all(fd, piece)
+        self._digests[os.fstat(fd).st_ino] = digest.digest()
 
     def _hard_link(self, parent: int, name: bytes, entry: Entry) -> None:
         """Link to the entry, and set nothing: its properties are those of the target (CVE-2021-32760)."""

@@ -121,9 +121,10 @@ def identity(value: object) -> str:
 
 
 def _event(value: object) -> str:
-    if value not in {PRE_START, POST_STOP}:
-        raise ValueError(f"{quoted(value)} is no event (must be {PRE_START} or {POST_STOP})")
-    return str(value)
+    name = string(value)
+    if name not in {PRE_START, POST_STOP}:
+        raise ValueError(f"{quoted(name)} is no event (must be {PRE_START} or {POST_STOP})")
+    return name
 
 
 def _handlers(value: object) -> tuple[EventHandler, ...]:

@@ -159,6 +159,7 @@ def permissions(value: object) -> str:
 
 
 def _kind(value: object) -> str:
-    if value not in {EMPTY, HOST}:
-        raise ValueError(f"{quoted(value)} is no kind of volume (must be empty or host)")
-    return str(value)
+    kind = string(value)
+    if kind not in {EMPTY, HOST}:
+        raise ValueError(f"{quoted(kind)} is no kind of volume (must be empty or host)")
+    return kind
