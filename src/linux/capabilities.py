@@ -6,6 +6,7 @@ Source: capabilities(7), include/uapi/linux/capability.h.
 
 from __future__ import annotations
 
+import struct
 from collections import namedtuple
 
 NAMES = (
@@ -60,7 +61,7 @@ def names(bits: int) -> list[str]:
 def last() -> int:
     """The highest capability the running kernel knows (40 since Linux 5.9)."""
     try:
-        with open("/proc/sys/kernel/cap_last_cap", encoding="ascii") as file:
+        with open("/proc/sys/kernel/cap_last_cap", "rb") as file:
             return int(file.read())
     except OSError:
         # No /proc here: ask for one after the other until the kernel has no more.
@@ -90,13 +91,14 @@ class Sets(namedtuple("Sets", "effective permitted inheritable bounding ambient"
 def read(pid: int | str = "self") -> Sets:
     """The sets of the process `pid`, from /proc. FileNotFoundError when there is no such process."""
     values = {}
-    with open(f"/proc/{pid}/status", encoding="ascii", errors="replace") as status:
+    # Bytes: a text file in ASCII would have the interpreter import a codec, from a container's root perhaps.
+    with open(f"/proc/{pid}/status", "rb") as status:
         for line in status:
-            if line.startswith("Cap"):
-                key, value = line.split(":")
+            if line.startswith(b"Cap"):
+                key, value = line.split(b":")
                 values[key] = int(value, 16)
     return Sets(
-        values["CapEff"], values["CapPrm"], values["CapInh"], values["CapBnd"], values.get("CapAmb", 0)
+        values[b"CapEff"], values[b"CapPrm"], values[b"CapInh"], values[b"CapBnd"], values.get(b"CapAmb", 0)
     )
 
 
@@ -127,8 +129,6 @@ def set_all(effective: int, permitted: int, inheritable: int = 0, ambient: int =
 
 
 def _capset(effective: int, permitted: int, inheritable: int) -> None:
-    import struct
-
     from linux import libc
 
     low = 0xFFFFFFFF

@@ -9,10 +9,12 @@ after it nothing but execve is sure to work.
 from __future__ import annotations
 
 import ctypes
+import errno
 import gc
 import os
 import resource
 import signal
+import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from linux import capabilities, libc, seccomp
@@ -27,6 +29,16 @@ _JOIN_SESSION_KEYRING = 1
 _NSIG = 65
 
 
+def forbid_imports() -> None:
+    """Let the process import nothing any more: its search path now leads into an image (R11).
+
+    For a process that is about to leave the host's root; what it needs must be loaded by then. A codec of
+    text counts as an import too.
+    """
+    sys.meta_path.clear()
+    sys.path.clear()
+
+
 def confine(wanted: Confinement, *, kept_fds: int = 0) -> NoReturn:
     """Become the program of `wanted`, confined. Returns never; raises RktError or OSError if it cannot.
 
@@ -36,6 +48,7 @@ def confine(wanted: Confinement, *, kept_fds: int = 0) -> NoReturn:
     """
     if not wanted.seccomp and not wanted.unfiltered:
         raise RktError(f"{wanted.app}: no seccomp filter, and nobody asked for none")
+    forbid_imports()
     libc.prctl(libc.PR_SET_DUMPABLE, 0)
     with Root.open("/") as root:
         who = identity.resolve(
@@ -51,6 +64,8 @@ def confine(wanted: Confinement, *, kept_fds: int = 0) -> NoReturn:
         environment = _environment(wanted, who)
         program, doubt = _find(root, wanted)
     launcher = stub.sealed("exec")
+    for fd in range(3, 3 + kept_fds):
+        os.set_inheritable(fd, True)  # noqa: FBT003
     libc.close_range(3 + kept_fds, flags=libc.CLOSE_RANGE_CLOEXEC)
     _reset_signals()
     if wanted.no_new_privileges:
@@ -104,7 +119,7 @@ def _set_oom_score(wanted: int | None) -> None:
 
     Lowering needs CAP_SYS_RESOURCE on the host; `confinement.plan` has told the user what cannot be.
     """
-    fd = os.open("/proc/self/oom_score_adj", os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
+    fd = _open_own("oom_score_adj", os.O_RDWR)
     try:
         if libc.filesystem_type(fd) != libc.PROC_SUPER_MAGIC:
             raise RktError("/proc of the app is no proc filesystem")
@@ -121,10 +136,26 @@ def _set_oom_score(wanted: int | None) -> None:
         os.close(fd)
 
 
+def _open_own(name: str, flags: int) -> int:
+    """Open the file `name` of this process in /proc.
+
+    While it is not dumpable its files belong to the host's root, who is nobody in a user namespace of the
+    pod: so it is dumpable for that moment. It still has all capabilities there, and what has fewer, as every
+    app does, cannot trace it (ptrace(2), PTRACE_MODE_FSCREDS).
+    """
+    flags |= os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        return os.open(f"/proc/self/{name}", flags)
+    except PermissionError:
+        libc.prctl(libc.PR_SET_DUMPABLE, 1)
+    try:
+        return os.open(f"/proc/self/{name}", flags)
+    finally:
+        libc.prctl(libc.PR_SET_DUMPABLE, 0)
+
+
 def _new_session_keyring() -> None:
     """Leave the caller's session keyring, which may hold its secrets, for a new and empty one."""
-    import errno
-
     try:
         libc.syscall("keyctl", _JOIN_SESSION_KEYRING, None, path="session keyring")
     except OSError as error:
@@ -235,5 +266,5 @@ def _execute(
     if install is not None:
         install()
     native.execve(path, arguments, variables)
-    error = ctypes.get_errno()
-    raise executable.CannotExecute(f'exec: "{program}": {os.strerror(error)}', missing=False)
+    reason = os.strerror(ctypes.get_errno())
+    raise executable.CannotExecute(f'exec: "{program}": {reason}', missing=False)

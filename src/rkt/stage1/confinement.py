@@ -287,10 +287,11 @@ def load(pod_dir: str, app: str) -> Confinement:
 
     try:
         with open(_path(pod_dir, app), encoding="utf-8") as stream:
-            value = json.load(stream)
+            text = stream.read()
     except FileNotFoundError:
         raise RktError(f"{app}: not started yet: its confinement is not written down") from None
     try:
+        value = json.loads(text)
         limits = cgroup_limits.Limits(*value["limits"])
         if limits.devices is not None:
             limits = limits._replace(devices=tuple(cgroup_limits.Device(*rule) for rule in limits.devices))

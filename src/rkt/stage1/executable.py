@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import os
 import stat
+import struct
 from typing import TYPE_CHECKING
 
+from linux.paths import reopen
 from rkt.errors import RktError
 
 if TYPE_CHECKING:
@@ -86,8 +88,6 @@ def _reason(error: OSError | ValueError) -> str:
 
 
 def _check_contents(root: Root, path: str, fd: int) -> str:
-    from linux.paths import reopen
-
     try:
         readable = reopen(fd, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
     except OSError:
@@ -113,8 +113,6 @@ def _check_contents(root: Root, path: str, fd: int) -> str:
 
 def _check_elf(root: Root, path: str, fd: int, head: bytes) -> str:
     """An ELF file: its dynamic loader must be there. A foreign one may run all the same (binfmt_misc)."""
-    import struct
-
     order = "<" if head[5] == 1 else ">"
     (machine,) = struct.unpack_from(order + "H", head, 18)
     native = os.uname().machine
@@ -129,8 +127,6 @@ def _check_elf(root: Root, path: str, fd: int, head: bytes) -> str:
 
 def _loader(fd: int, head: bytes, order: str) -> str | None:
     """The dynamic loader that the program headers (elf(5), PT_INTERP) ask for; None for a static program."""
-    import struct
-
     wide = head[4] == 2
     (table,) = struct.unpack_from(order + ("Q" if wide else "I"), head, 32 if wide else 28)
     size, count = struct.unpack_from(order + "HH", head, 54 if wide else 42)

@@ -99,6 +99,8 @@ def _group(root: Root, name: str) -> int | None:
 
 def _entry(root: Root, kind: str, path: str, name: str) -> list[str] | None:
     """The fields of the first line for `name`; None without one, or without the file."""
+    if ":" in name or "\n" in name:
+        return None
     wanted = f"{name}:"
     for line in _lines(root, kind, path, name):
         if line.startswith(wanted):
