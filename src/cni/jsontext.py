@@ -53,6 +53,11 @@ def loads(data: bytes | str, *, limit: int = 1 << 20) -> object:
         value, end = scan(text, _skip(text, 0))
     except StopIteration as stop:
         raise ValueError(f"no JSON value at character {stop.value}") from None
+    except SystemError:
+        # The scanner takes its exception from json.decoder, but only if somebody has imported that.
+        import json.decoder  # noqa: F401
+
+        return loads(data, limit=limit)
     except RecursionError:
         raise ValueError("JSON is nested too deeply") from None
     if _skip(text, end) != len(text):
