@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import uuid as uuids
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -22,6 +21,15 @@ _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}")
 # The phases that `list`, `status` and the rest show; embryos and garbage are nobody's business.
 VISIBLE = (phases.PREPARE, phases.PREPARED, phases.RUN, phases.EXITED_GARBAGE)
 NAME_FILE = "pod-name"
+
+
+def random_uuid() -> str:
+    """A random UUID (RFC 4122, version 4); the `uuid` module would cost 2 ms of every start."""
+    data = bytearray(os.urandom(16))
+    data[6] = data[6] & 0x0F | 0x40
+    data[8] = data[8] & 0x3F | 0x80
+    text = data.hex()
+    return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))
 
 
 class PodDirectory:
@@ -95,7 +103,7 @@ class PodDirectory:
         `prepare` without a lock is one whose maker died. Raises RktError if `name` is malformed or
         another pod has it.
         """
-        uuid = str(uuids.uuid4())
+        uuid = random_uuid()
         for phase in phases.PHASES:
             os.makedirs(f"{self.root}/{phase}", mode=0o700, exist_ok=True)
         embryo = f"{self.root}/{phases.EMBRYO}/{uuid}"

@@ -59,7 +59,7 @@ def unmount_below(path: str) -> None:
     from linux.mount import api, info
 
     below = path + "/"
-    targets = [entry.mount_point for entry in info.mounts() if (entry.mount_point + "/").startswith(below)]
+    targets = [entry.target for entry in info.mounts() if (entry.target + "/").startswith(below)]
     for target in reversed(targets):
         api.umount(target, api.UmountFlag.DETACH | api.UmountFlag.NOFOLLOW)
 

@@ -75,9 +75,10 @@ class _Run:
     def _make_groups(self) -> None:
         put(f"{self.invocation.pod_dir}/subcgroup", self.group.record())
         self.group.create()
-        self.group.child(_INIT_GROUP).create()
         limits, missed = confinement.pod_limits(self.pod.manifest)
+        # Before there is a child: version 1 refuses to narrow the devices of a group that has some.
         self.not_enforced += [*missed, *self.group.apply(limits)]
+        self.group.child(_INIT_GROUP).create()
         for app in self.pod.apps:
             plan = self.confinements[app.name]
             child = self.group.child(app.name)
