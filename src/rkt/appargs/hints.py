@@ -47,12 +47,25 @@ _ELSEWHERE = {
     "--restart": "let the host's init run the pod: see `rkt help systemd`, or use `rkt restart POD`",
 }
 
+# They are taken out before a verb sees its words, but for those behind the arguments of an app.
+_GLOBAL = (
+    "dir",
+    "local-config",
+    "system-config",
+    "user-config",
+    "insecure-options",
+    "trust-keys-from-https",
+    "debug",
+)
+
 
 def for_unknown(word: str, known: Iterable[str]) -> str | None:
     """A hint for the unknown flag `word` (with its dashes, perhaps with a value); None if there is none."""
     flag = word.partition("=")[0]
     if flag in _ELSEWHERE:
         return _ELSEWHERE[flag]
+    if flag.removeprefix("--") in _GLOBAL:
+        return "flags that every command has stand before the first `--`"
     if not flag.startswith("--"):
         letters = [_ELSEWHERE.get(f"-{letter}", "") for letter in flag[1:]]
         if all(letters):  # -it, -dit

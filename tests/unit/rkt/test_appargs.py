@@ -181,6 +181,7 @@ def test_pull_policy_and_its_deprecated_spellings(words: list[str], policy: str)
         (["a", "--nmae=x"], "did you mean `--name`?"),
         (["-net=none", "a"], "did you mean `--net`?"),
         (["a", "--quiet"], "--quiet is a flag of `rkt prepare`"),
+        (["a", "--", "x", "---", "b", "--debug"], "before the first `--`"),
         (["--bogus-flag-of-nobody", "a"], "see `rkt run --help`"),
     ],
 )

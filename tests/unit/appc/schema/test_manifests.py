@@ -186,6 +186,8 @@ def test_hostile_members_of_images(path: str, value: object) -> None:
         ("apps.0.mounts.0.path", "/proc/self"),
         ("apps.0.app.user", None),
         ("volumes.0.kind", "tmpfs"),
+        ("volumes.0.kind", []),
+        ("apps.0.app.eventHandlers.0.name", {}),
         ("volumes.0.source", "/x"),
         ("volumes.0.mode", "0999"),
         ("volumes.0.mode", "77777"),
