@@ -151,6 +151,11 @@ def be64(kind: int, value: int) -> bytes:
     return attribute(kind, pack(_BE64, value))
 
 
+def host_u32(value: int) -> bytes:
+    """Four bytes in host order: how the kernel keeps marks, interface indices and its own enumerations."""
+    return pack(_U32, value)
+
+
 def pack(form: Struct, *values: int) -> bytes:
     """As `form.pack`, but a number that does not fit is a ValueError like every other bad value."""
     try:

@@ -1,0 +1,122 @@
+"""Ask what nftables holds: tables, chains, rules, sets and elements."""
+
+from __future__ import annotations
+
+import errno
+
+from linux.netlink import wire
+from linux.netlink.nftables import objects, types
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from linux.netlink.nftables.objects import Element, Set
+    from linux.netlink.socket import Socket
+
+
+class Rule:
+    """A rule by its number in its chain: its comment and its expressions as the kernel encodes them."""
+
+    __slots__ = ("chain", "comment", "expressions", "handle")
+
+    def __init__(self, chain: str, handle: int, comment: str, expressions: bytes) -> None:
+        self.chain = chain
+        self.handle = handle
+        self.comment = comment
+        self.expressions = expressions
+
+
+def generation(socket: Socket) -> int:
+    """A number that changes with every change of the namespace's rules, for `Transaction.commit`."""
+    answer = socket.request(objects.query(objects.GET_GENERATION, 0, "get nftables generation"))
+    return wire.read_be32(wire.parse(answer[0].body, 4)[1])
+
+
+def has_table(socket: Socket, family: int, table: str) -> bool:
+    return _exists(
+        socket, objects.query(objects.GET_TABLE, family, f"get table {table}", wire.text(1, table))
+    )
+
+
+def has_chain(socket: Socket, family: int, table: str, chain: str) -> bool:
+    parts = wire.text(1, table), wire.text(3, chain)
+    return _exists(socket, objects.query(objects.GET_CHAIN, family, f"get chain {table} {chain}", *parts))
+
+
+def has_set(socket: Socket, target: Set) -> bool:
+    parts = wire.text(1, target.table), wire.text(2, target.name)
+    what = f"get set {target.table} {target.name}"
+    return _exists(socket, objects.query(objects.GET_SET, target.family, what, *parts))
+
+
+def tables(socket: Socket, family: int = 0) -> list[tuple[int, str]]:
+    """All tables as (family, name)."""
+    answers = socket.dump(objects.query(objects.GET_TABLE, family, "list tables"))
+    return [(message.body[0], wire.read_text(wire.parse(message.body, 4)[1])) for message in answers]
+
+
+def chains(socket: Socket, family: int, table: str) -> list[str]:
+    """The names of a table's chains; empty when there is no such table."""
+    request = objects.query(objects.GET_CHAIN, family, f"list chains of {table}")
+    found = [wire.parse(message.body, 4) for message in socket.dump(request)]
+    return [wire.read_text(chain[3]) for chain in found if wire.read_text(chain[1]) == table]
+
+
+def rules(socket: Socket, family: int, table: str, chain: str = "") -> list[Rule]:
+    """The rules of a chain, or of all of a table's; empty when there is no such table or chain."""
+    parts = [wire.text(1, table), *([wire.text(2, chain)] if chain else [])]
+    request = objects.query(objects.GET_RULE, family, f"list rules of {table}", *parts)
+    found = [wire.parse(message.body, 4) for message in socket.dump(request.tolerating(errno.ENOENT))]
+    return [
+        Rule(
+            wire.read_text(rule[2]),
+            wire.read_be64(rule[3]),
+            objects.read_comment(rule.get(7, b"")),
+            rule.get(4, b""),
+        )
+        for rule in found
+        if wire.read_text(rule[1]) == table and chain in ("", wire.read_text(rule[2]))
+    ]
+
+
+def elements(socket: Socket, target: Set) -> list[Element]:
+    """All elements of a set or map; empty when it, or its table, does not exist."""
+    parts = wire.text(1, target.table), wire.text(2, target.name)
+    what = f"list elements of {target.table} {target.name}"
+    request = objects.query(objects.GET_ELEMENT, target.family, what, *parts).tolerating(errno.ENOENT)
+    return [element for message in socket.dump(request) for element in _decode(target, message)]
+
+
+def element(socket: Socket, target: Set, key: Sequence[str | int]) -> Element | None:
+    """The element with that key, found in constant time; None when there is none, or no such set."""
+    asked = wire.nested(1, wire.nested(1, wire.attribute(1, types.pack(target.keys, key))))
+    parts = wire.text(1, target.table), wire.text(2, target.name), wire.nested(3, asked)
+    what = f"get element of {target.table} {target.name}"
+    request = objects.query(objects.GET_ELEMENT, target.family, what, *parts).tolerating(errno.ENOENT)
+    for message in socket.request(request):
+        for found in _decode(target, message):
+            return found
+    return None
+
+
+def _exists(socket: Socket, request: wire.Request) -> bool:
+    return bool(socket.request(request.tolerating(errno.ENOENT)))
+
+
+def _decode(target: Set, message: wire.Message) -> list[Element]:
+    found = []
+    for _, raw in wire.attributes(wire.parse(message.body, 4).get(3, b"")):
+        parts = wire.parse(raw)
+        key = types.unpack(target.keys, wire.parse(parts[1])[1])
+        value: tuple[str | int, ...] = ()
+        if target.values:
+            data = wire.parse(parts.get(2, b""))
+            if 2 in data:
+                verdict = wire.parse(data[2])
+                code = int.from_bytes(verdict[1], "big", signed=True)
+                value = (code, wire.read_text(verdict[2])) if 2 in verdict else (code,)
+            elif 1 in data:
+                value = types.unpack(target.values, data[1])
+        found.append(objects.Element(key, value, objects.read_comment(parts.get(6, b""))))
+    return found
