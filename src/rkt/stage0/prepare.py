@@ -114,9 +114,9 @@ def _add_stage1(pod: Pod, store: Store, image: str) -> None:
 
 
 def _copy(source: str, target: str) -> None:
-    from rkt.store import copytree
+    from rkt.store.copytree import copy
 
-    copytree.copy(source, target)
+    copy(source, target)
 
 
 def _put(pod: Pod, name: str, data: bytes) -> None:
