@@ -191,8 +191,9 @@ class Leases:
         return True
 
 
-def collect_other_boots(directory: str = DIRECTORY) -> None:
+def collect_other_boots(directory: str = "") -> None:
     """Remove the leases of other boots on all networks; those without a mark are not ours to judge."""
+    directory = directory or DIRECTORY
     try:
         networks = os.listdir(directory)
     except FileNotFoundError:

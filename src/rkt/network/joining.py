@@ -160,7 +160,7 @@ def _leave(wanted: Plan) -> bytes:
     for each in reversed(wanted.joinings):
         try:
             runtime.delete(each.network, wanted.attachment(each))
-        except CniError as failed:
+        except Exception as failed:  # noqa: BLE001  whatever it is, the other networks must be left
             problems.append(f'error deleting network "{each.network.name}": {failed}')
     return jsontext.dumps(problems).encode()
 
