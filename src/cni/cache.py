@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 
-from cni import jsontext
+from cni import jsontext, volatile
 from cni.fields import Fields
 from cni.types.result import Result, Value
 
@@ -56,16 +56,18 @@ class Cached(Value):
 
 
 class Cache:
-    """The directory ``<root>/results``."""
+    """The directory ``<root>/results``.
 
-    def __init__(self, root: str = DIRECTORY) -> None:
+    `durable` False is for a caller all of whose plugins forget at the next boot what they did.
+    """
+
+    def __init__(self, root: str = DIRECTORY, *, durable: bool = True) -> None:
         self._directory = f"{root}/results"
+        self._durable = durable
 
     def store(self, network: str, attachment: Attachment, config: bytes, result: dict[str, object]) -> None:
         """Keep `result` until `remove`; on return it survives a power cut. Raises OSError."""
         from binascii import b2a_base64
-
-        from linux.files import write_atomically
 
         record: dict[str, object] = {
             "kind": _KIND,
@@ -81,11 +83,14 @@ class Cache:
             record["capabilityArgs"] = attachment.capability_args
         record["result"] = result
         os.makedirs(self._directory, mode=0o700, exist_ok=True)
-        write_atomically(
-            self._path(network, attachment.container_id, attachment.ifname),
-            jsontext.dumps(record).encode(),
-            mode=0o600,
-        )
+        path = self._path(network, attachment.container_id, attachment.ifname)
+        data = jsontext.dumps(record).encode()
+        if not self._durable:
+            volatile.replace(path, data)
+            return
+        from linux.files import write_atomically
+
+        write_atomically(path, data, mode=0o600)
 
     def remove(self, network: str, attachment: Attachment) -> None:
         """Forget. No error when there is nothing."""

@@ -1,8 +1,7 @@
 """What each plugin made for each attachment, written down before it is made.
 
 DEL, CHECK and GC work from these records, so they need neither prevResult nor a living namespace.
-A record lives in /run and names the boot it belongs to: what it speaks of died with that boot, which is also
-why it is replaced atomically but never synced.
+A record lives in /run and names the boot it belongs to: what it speaks of died with that boot.
 An attachment is the triple (network, container ID, interface name) of the specification.
 """
 
@@ -11,7 +10,7 @@ from __future__ import annotations
 import errno
 import os
 
-from cni import jsontext
+from cni import jsontext, volatile
 from cni.fields import Fields
 from cni.request import Request
 
@@ -26,8 +25,8 @@ _LONGEST_NAME = 200  # of a file, well below NAME_MAX, so that a temporary name 
 
 def boot_id() -> str:
     """The kernel's random name for this boot."""
-    with open(BOOT_ID, encoding="ascii") as file:
-        return file.read().strip()
+    with open(BOOT_ID, "rb", buffering=0) as file:
+        return file.read(64).decode().strip()
 
 
 def save(request: Request, plugin: str, made: dict[str, object]) -> None:
@@ -51,7 +50,7 @@ def save(request: Request, plugin: str, made: dict[str, object]) -> None:
     while True:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         try:
-            _replace(path, data)
+            volatile.replace(path, data)
             return
         except FileNotFoundError:
             continue  # the last record of the network was removed just now, and the directory with it
@@ -147,18 +146,6 @@ def _read(path: str) -> Fields | None:
         return record if record.string("boot") == boot_id() else None
     except (FileNotFoundError, ValueError):
         return None
-
-
-def _replace(path: str, data: bytes) -> None:
-    temporary = f"{os.path.dirname(path)}/.{os.getpid()}-{os.urandom(4).hex()}"
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        with open(fd, "wb") as file:
-            file.write(data)
-        os.rename(temporary, path)
-    except BaseException:
-        _forget(temporary)
-        raise
 
 
 def _forget(path: str) -> None:

@@ -31,7 +31,7 @@ _SIOCGIFFLAGS, _SIOCSIFFLAGS, _SIOCGIFADDR, _SIOCGIFNETMASK = 0x8913, 0x8914, 0x
 def add(request: Request) -> Result:
     """Up, whatever CNI_IFNAME says; the result is the previous one in a chain, else lo and its addresses."""
     with _inside(_netns(request)):
-        _set_up(up=True)
+        set_up(up=True)
         if request.prev_result is not None:
             return request.prev_result
         addresses = _addresses()
@@ -44,7 +44,7 @@ def add(request: Request) -> Result:
 
 def check(request: Request) -> None:
     with _inside(_netns(request)):
-        if not _is_up():
+        if not is_up():
             raise CniError(LOOPBACK_DOWN, "lo is down", f"in {request.netns}")
 
 
@@ -53,7 +53,7 @@ def delete(request: Request) -> None:
     if request.netns is None or not os.path.exists(request.netns):
         return
     with _inside(request.netns):
-        _set_up(up=False)
+        set_up(up=False)
 
 
 def _netns(request: Request) -> str:
@@ -74,7 +74,8 @@ def _flags(sock: socket) -> int:
     return flags
 
 
-def _is_up() -> bool:
+def is_up() -> bool:
+    """Whether lo is up in the namespace of the caller."""
     sock = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC)
     try:
         return bool(_flags(sock) & _IFF_UP)
@@ -82,7 +83,8 @@ def _is_up() -> bool:
         sock.close()
 
 
-def _set_up(*, up: bool) -> None:
+def set_up(*, up: bool) -> None:
+    """Bring lo up or take it down in the namespace of the caller."""
     sock = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC)
     try:
         flags = _flags(sock)
@@ -106,11 +108,11 @@ def _addresses() -> list[Cidr]:
         sock.close()
     try:
         # thread-self: /proc/self/net is of the process's first thread.
-        with open("/proc/thread-self/net/if_inet6", encoding="ascii") as file:
-            for line in file:
+        with open("/proc/thread-self/net/if_inet6", "rb", buffering=0) as file:
+            for line in file.read(1 << 16).splitlines():
                 words = line.split()
-                if words[-1] == _NAME:
-                    found.append(Cidr(bytes.fromhex(words[0]), int(words[2], 16)))
+                if words[-1] == _NAME.encode():
+                    found.append(Cidr(bytes.fromhex(words[0].decode()), int(words[2], 16)))
     except FileNotFoundError:
         pass  # a kernel without IPv6
     return found

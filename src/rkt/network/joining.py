@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from cni import jsontext
+from cni import jsontext, volatile
 from cni.errors import CniError
 from cni.fields import Fields
 from rkt.errors import RktError
@@ -126,10 +126,11 @@ def _runtime(wanted: Plan) -> Runtime:
 def _join(wanted: Plan) -> bytes:
     """In the child: the networks as JSON, or the network that failed and why."""
     from cni.plugins import loopback
-    from cni.request import Request
+    from linux.namespaces import inside
     from rkt.network.netinfo import NetInfo
 
-    loopback.add(Request(netns=wanted.netns))
+    with inside(wanted.netns):
+        loopback.set_up(up=True)
     runtime = _runtime(wanted)
     joined = []
     for each in wanted.joinings:
@@ -181,6 +182,4 @@ def _finish(wanted: Plan, answer: bytes) -> list[str]:
 
 
 def _write_netinfo(pod_dir: str, joined: list[NetInfo]) -> None:
-    from linux.files import write_atomically
-
-    write_atomically(f"{pod_dir}/{netinfo.FILE}", netinfo.encode(joined))
+    volatile.replace(f"{pod_dir}/{netinfo.FILE}", netinfo.encode(joined), mode=0o644)

@@ -1,17 +1,19 @@
 """What is about to be done to join a pod to its networks, written down before it is done (D5).
 
-The record stands in the pod's directory, durably, and once more in /run under the pod's UUID, so that a
-pod whose directory is gone can still be taken off its networks. Undoing needs nothing else: not the
-configuration directory, which may have changed, and not the pod's namespace.
+The record stands in the pod's directory and once more in /run under the pod's UUID, so that a pod whose
+directory is gone can still be taken off its networks. Undoing needs nothing else: not the configuration
+directory, which may have changed, and not the pod's namespace. It is durable if a plugin of somebody else
+is in it, who may keep addresses over a power cut; what the built-in ones make ends with the boot.
 """
 
 from __future__ import annotations
 
 import os
 
-from cni import jsontext
+from cni import jsontext, volatile
 from cni.cache import Attachment, Cache
 from cni.config import NetworkConfig, PluginConfig
+from cni.errors import CniError
 from cni.fields import Fields
 from cni.types import version as versions
 from rkt.network import flags
@@ -116,7 +118,23 @@ class Plan:
     @property
     def cache(self) -> Cache:
         """Where the results are kept: with the pod, they go when it goes."""
-        return Cache(f"{self.pod_dir}/{DIRECTORY}")
+        return Cache(f"{self.pod_dir}/{DIRECTORY}", durable=self.outlives_boot)
+
+    @property
+    def outlives_boot(self) -> bool:
+        """Whether something may have to be undone after a power cut: not what built-in plugins made."""
+        from cni import invoke
+
+        for each in self.joinings:
+            for plugin in each.network.plugins:
+                ipam = Fields(plugin.config).mapping("ipam").string("type")
+                for name in (plugin.type, ipam) if ipam else (plugin.type,):
+                    try:
+                        if invoke.find(name, self.path) is not None:
+                            return True
+                    except CniError:
+                        return True
+        return False
 
     def attachment(self, joining: Joining) -> Attachment:
         return Attachment(
@@ -129,16 +147,20 @@ class Plan:
 
     def save(self) -> None:
         """Write the record, here and there, and the copies of the configurations. Raises OSError."""
-        from linux.files import write_atomically
-
         for each in self.joinings:
             with open(each.conf_path, "wb") as file:
                 file.write(each.network.data)
         data = jsontext.dumps(self.to_json()).encode()
         # In /run first: from then on gc finds the pod, whatever becomes of its directory.
         os.makedirs(REGISTRY, mode=0o700, exist_ok=True)
-        write_atomically(f"{REGISTRY}/{self.uuid}", data, mode=0o600)
-        write_atomically(f"{self.pod_dir}/{DIRECTORY}/{_FILE}", data, mode=0o600)
+        volatile.replace(f"{REGISTRY}/{self.uuid}", data)
+        path = f"{self.pod_dir}/{DIRECTORY}/{_FILE}"
+        if not self.outlives_boot:
+            volatile.replace(path, data)
+            return
+        from linux.files import write_atomically
+
+        write_atomically(path, data, mode=0o600)
 
     def forget(self) -> None:
         """Remove the record once everything is undone; the last trace is the one in /run."""

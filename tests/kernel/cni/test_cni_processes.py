@@ -44,12 +44,12 @@ def call(
 
 def is_up(netns: Path) -> bool:
     with inside(netns):
-        return loopback._is_up()
+        return loopback.is_up()
 
 
 def test_loopback_comes_up_is_checked_and_goes_down_twice(checkout: Path, netns: Path) -> None:
     with inside(netns):
-        loopback._set_up(up=False)
+        loopback.set_up(up=False)
     config = {"type": "loopback"}
     assert (
         call(checkout, "loopback", "CHECK", config, CNI_NETNS=str(netns))[1]["code"] == loopback.LOOPBACK_DOWN
