@@ -1,7 +1,8 @@
-"""Collecting what is left of pods that are gone (D6): attachments, records, leases."""
+"""Collecting what is left of pods that are gone (D6): attachments, namespace pins, records, leases."""
 
 from __future__ import annotations
 
+import errno
 import os
 
 from cni.errors import CniError
@@ -22,7 +23,8 @@ def reconcile(live: Collection[str], data_dir: str) -> None:
     """Take every pod of `data_dir` that is gone off its networks, and free the leases of other boots.
 
     `live` are the UUIDs of all pods there are; a pod that came since is seen by its directory. Pods of
-    another data directory are left alone. Raises RktError that names what could not be collected.
+    another data directory are left alone, and so are pins in /run/netns that no plan names: other runtimes
+    call theirs ``cni-UUID`` as well. Raises RktError that names what could not be collected.
     """
     from linux.files import lock_file
 
@@ -35,6 +37,7 @@ def reconcile(live: Collection[str], data_dir: str) -> None:
             known.add(each.uuid)
             if _is_gone(each, live, data_dir):
                 problems += joining.undo(each)
+                problems += _unpin(each.netns)
         problems += _collect_records(known)
         _collect_leases()
     finally:
@@ -57,6 +60,26 @@ def _is_gone(wanted: Plan, live: Collection[str], data_dir: str) -> bool:
     except FileNotFoundError:
         phases = []
     return not any(os.path.isdir(f"{pods}/{phase}/{wanted.uuid}") for phase in phases)
+
+
+def _unpin(netns: str) -> list[str]:
+    """Remove the pin of a namespace: a mount on a file, of which the mount may be gone (after a reboot)."""
+    if not netns.startswith(_NETNS_PREFIX) or "/" in netns.removeprefix(_NETNS_PREFIX):
+        return []
+    from linux.mount import api
+
+    try:
+        try:
+            api.umount(netns, api.UmountFlag.DETACH | api.UmountFlag.NOFOLLOW)
+        except OSError as failed:
+            if failed.errno not in (errno.EINVAL, errno.ENOENT):
+                raise
+        os.unlink(netns)
+    except FileNotFoundError:
+        return []
+    except OSError as failed:
+        return [f"{netns}: {failed.strerror}"]
+    return []
 
 
 def _collect_records(known: Collection[str]) -> list[str]:

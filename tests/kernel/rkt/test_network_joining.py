@@ -241,7 +241,9 @@ def test_gc_takes_pods_without_a_directory_off_their_networks(host: Host, tmp_pa
     gone.directory.rename(tmp_path / "elsewhere/pod")
     network.reconcile({alive.uuid}, str(tmp_path / "other-data"))  # not its pod
     assert reconciliation.registered_uuids(str(host.data)) == {gone.uuid, alive.uuid}
+    stranger = host.pod()  # another runtime's namespace, named in the same way
     network.reconcile({alive.uuid}, str(host.data))
+    assert [pod.netns.exists() for pod in (gone, alive, stranger)] == [False, True, True]
     assert reconciliation.registered_uuids(str(host.data)) == {alive.uuid}
     assert [each.name for each in host.marks.iterdir() if each.name != "log"] == [f"{alive.uuid}-eth0"]
     alive.teardown()
