@@ -245,5 +245,3 @@ def _upper_whitelist(case: Case) -> Failure | Skip | None:
     expected = case.data["normalized"]
     expected = paths(expected) if expected else None
     return None if allowed == expected else case.failure(expected, allowed)
-
-

@@ -20,7 +20,6 @@ from appc.types.image_id import ImageID
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
-    from contextlib import AbstractContextManager
     from typing import BinaryIO
 
 _PIECE = 1 << 20
@@ -124,38 +123,6 @@ def replace_manifest(
     layout.finish()
     layout.raise_if_bad()
     return writer.finish()
-
-
-def replacing(path: str, *, overwrite: bool, mode: int = 0o666) -> AbstractContextManager[BinaryIO]:
-    """``with replacing(path, overwrite=…) as out``: a file that is `path` once the body has ended well.
-
-    Until then `path` is what it was, and nothing else is left whatever happens (with the reference a failed
-    build leaves a broken target). Durable at the end. FileExistsError for an existing `path` unless
-    `overwrite` is given.
-    """
-    from contextlib import contextmanager
-
-    from linux import files
-
-    @contextmanager
-    def replacement() -> Iterator[BinaryIO]:
-        directory, name = os.path.split(path)
-        if not overwrite and os.path.lexists(path):
-            raise FileExistsError(17, os.strerror(17), path)
-        with open(files.anonymous_file(directory or ".", mode), "w+b") as out:
-            yield out
-            out.flush()
-            try:
-                files.link_into_place(out.fileno(), path)
-            except FileExistsError:
-                if not overwrite:
-                    raise
-                temporary = os.path.join(directory, f".tmp-{os.getpid()}-{name}"[:200])
-                files.link_into_place(out.fileno(), temporary)
-                os.rename(temporary, path)
-                files.sync_directory(directory or ".")
-
-    return replacement()
 
 
 def _root_owner(uid: int, gid: int) -> tuple[int, int]:

@@ -22,7 +22,7 @@ def export_app(pod: Pod, app: str, target: str, *, overwrite: bool) -> ImageID:
     attached anywhere. The result is complete: it has no dependencies and no whitelist. Nothing in the
     exported files sets any policy: the manifest is the image's own (rule R16).
     """
-    from appc.aci import writer
+    from appc.aci import output, writer
     from appc.schema.image import ImageManifest
 
     data = pod.read(f"appsinfo/{app}/manifest")
@@ -31,7 +31,7 @@ def export_app(pod: Pod, app: str, target: str, *, overwrite: bool) -> ImageID:
     manifest = ImageManifest.parse(data).replace(dependencies=(), path_whitelist=())
     root = _root(pod, app)
     try:
-        with writer.replacing(os.path.abspath(target), overwrite=overwrite) as out:
+        with output.replacing(os.path.abspath(target), overwrite=overwrite) as out:
             return writer.build(root, manifest.encode(), out)
     except FileExistsError as error:
         raise RktError(f"{target} exists already", hint="use --overwrite to replace it") from error

@@ -1,0 +1,34 @@
+"""What the user means by an image of the store: an ID, its beginning, or a name with labels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rkt.errors import RktError
+
+if TYPE_CHECKING:
+    from appc.types.image_id import ImageID
+    from rkt.store import Store
+
+#: Characters that are shown of an image ID: of the short form, and of the one that rkt called full.
+SHORT, FULL = 39, 71
+
+
+def image(store: Store, text: str) -> ImageID:
+    """The image that `text` means. NoSuchImage, or RktError for what is ambiguous or no name."""
+    from rkt.store import NoSuchImage
+
+    if not text:
+        raise RktError("image ID or name cannot be empty")
+    if text.startswith("sha512-"):
+        return store.resolve(text)
+    from appc import app_string
+
+    try:
+        name, labels = app_string.parse(text)
+    except ValueError as error:
+        raise RktError(str(error)) from None
+    found = store.find(name, labels)
+    if found is None:
+        raise NoSuchImage(f"{text}: no such image in the store", hint="see `rkt image list`")
+    return found
