@@ -74,9 +74,26 @@ def confine(wanted: Confinement, *, kept_fds: int = 0) -> NoReturn:
 
 
 def confine_lightly(wanted: Confinement) -> NoReturn:
-    """The same for an app without isolation (the `fly` flavour): all capabilities, and no filter."""
-    every = (1 << capabilities.last() + 1) - 1
-    confine(wanted._replace(capabilities=every, seccomp=b"", unfiltered=True))
+    """The same for an app without isolation (the `fly` flavour).
+
+    It keeps the caller's capabilities, limits and place in the queue of the out-of-memory killer, and is not
+    filtered; but descriptors, keyring, identity and no_new_privs are dealt with as for any app.
+    """
+    confine(
+        wanted._replace(
+            capabilities=(1 << capabilities.last() + 1) - 1,
+            seccomp=b"",
+            unfiltered=True,
+            rlimits=(),
+            label=None,
+            oom_score_adjust=_own_oom_score() if wanted.oom_score_adjust is None else wanted.oom_score_adjust,
+        )
+    )
+
+
+def _own_oom_score() -> int:
+    with open("/proc/self/oom_score_adj", "rb") as file:
+        return int(file.read())
 
 
 def _change_directory(root: Root, wanted: Confinement) -> None:
