@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from linux.probes import Finding
 
-pytest_plugins = ("fixtures.httpsserver", "fixtures.images", "fixtures.probe")
+pytest_plugins = ("fixtures.httpsserver", "fixtures.images", "fixtures.probe", "fixtures.publisher")
 
 CHECKOUT = Path(__file__).parent.parent
 # Folders whose tests change networks, so that nft is asked too.

@@ -10,10 +10,8 @@ if TYPE_CHECKING:
 class AppcError(Exception):
     """A failure that the user can read.
 
-    `hint` says what to do about it. `exit_code` is what a command exits with: 1, as actool always did.
+    `hint` says what to do about it. What a command exits with is the command's affair: actool 1, rkt 254.
     """
-
-    exit_code = 1
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)

@@ -1,0 +1,81 @@
+"""The kinds `paths` (`paths.d`) and `stage1` (`stage1.d`)."""
+
+from __future__ import annotations
+
+from collections import namedtuple
+
+from rkt.config.files import ConfigError, read, text
+
+_SCHEMES = ("docker", "file", "http", "https")
+
+
+class Paths(namedtuple("Paths", "data stage1_images", defaults=("", ""))):
+    """Absolute paths, empty where nothing is configured: the data directory, that of stage1 images."""
+
+    __slots__ = ()
+
+    data: str
+    stage1_images: str
+
+
+class Stage1(namedtuple("Stage1", "name version location", defaults=("", "", ""))):
+    """The default stage1: its image's name and version (both or neither), and where it is to be had."""
+
+    __slots__ = ()
+
+    name: str
+    version: str
+    location: str
+
+
+def read_paths(config: str) -> Paths:
+    """`paths.d` of one configuration directory. Each path may be given once."""
+    found = {"data": "", "stage1-images": ""}
+    for path, _, content in read(f"{config}/paths.d", ("paths",)):
+        for name in found:
+            value = text(path, content, name)
+            if not value:
+                continue
+            if found[name]:
+                raise ConfigError(path, f"the path {name!r} is already specified")
+            if not value.startswith("/"):
+                raise ConfigError(path, f"the path {name!r} is not absolute: {value!r}")
+            found[name] = value
+    return Paths(found["data"], found["stage1-images"])
+
+
+def read_stage1(config: str) -> Stage1:
+    """`stage1.d` of one configuration directory. Name with version, and location, may be given once each."""
+    found = Stage1()
+    for path, _, content in read(f"{config}/stage1.d", ("stage1",)):
+        name, version, location = (text(path, content, key) for key in ("name", "version", "location"))
+        if version and not name:
+            raise ConfigError(path, "default stage1 image version specified, but name is missing")
+        if name and not version:
+            raise ConfigError(path, "default stage1 image name specified, but version is missing")
+        if name:
+            if found.name:
+                raise ConfigError(path, "name and version of a default stage1 image are already specified")
+            found = found._replace(name=name, version=version)
+        if location:
+            if found.location:
+                raise ConfigError(path, "location of a default stage1 image is already specified")
+            found = found._replace(location=_location(path, location))
+    return found
+
+
+def _location(path: str, location: str) -> str:
+    if location.startswith("/"):
+        return location
+    scheme, separator, _ = location.partition(":")
+    if not separator or "/" in scheme:
+        raise ConfigError(
+            path, "default stage1 image location is either a relative path or a URL without scheme"
+        )
+    if scheme not in _SCHEMES:
+        raise ConfigError(
+            path,
+            f'default stage1 image location URL has invalid scheme "{scheme}"',
+            hint=f"allowed are an absolute path and the schemes {', '.join(_SCHEMES)}",
+        )
+    return location

@@ -1,0 +1,99 @@
+"""The configuration in effect: the system's, under the local one, under the user's."""
+
+from __future__ import annotations
+
+from collections import namedtuple
+
+from rkt.config.kinds import Paths, Stage1, read_paths, read_stage1
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from appc.http.auth import Credentials
+    from rkt.config.auth import Auth
+
+
+class Config(namedtuple("Config", "auth docker_auth paths stage1")):
+    """Everything that is configured: credentials by domain and by registry, paths, the default stage1."""
+
+    __slots__ = ()
+
+    auth: dict[str, Auth]
+    docker_auth: dict[str, Auth]
+    paths: Paths
+    stage1: Stage1
+
+    def credentials(self) -> Credentials:
+        """What the web client needs."""
+        from appc.http.auth import Credentials
+
+        return Credentials({domain: auth.credential() for domain, auth in self.auth.items()})
+
+    def to_json(self) -> dict[str, object]:
+        """As `rkt config` prints it: entries that could be configuration files, one a domain or registry."""
+        entries: list[dict[str, object]] = []
+        for domain, auth in sorted(self.auth.items()):
+            entries.append({
+                "rktVersion": "v1",
+                "rktKind": "auth",
+                "domains": [domain],
+                "type": auth.type,
+                "credentials": auth.credentials,
+            })
+        for registry, auth in sorted(self.docker_auth.items()):
+            entries.append({
+                "rktVersion": "v1",
+                "rktKind": "dockerAuth",
+                "registries": [registry],
+                "credentials": auth.credentials,
+            })
+        entries.append({
+            "rktVersion": "v1",
+            "rktKind": "paths",
+            "data": self.paths.data,
+            "stage1-images": self.paths.stage1_images,
+        })
+        entries.append({
+            "rktVersion": "v1",
+            "rktKind": "stage1",
+            "name": self.stage1.name,
+            "version": self.stage1.version,
+            "location": self.stage1.location,
+        })
+        return {"stage0": entries}
+
+
+def load(directories: Iterable[str]) -> Config:
+    """The configuration of `directories`, the weakest first. Credentials override each other one by one."""
+    from rkt.config.auth import read_directory
+
+    directories = list(directories)
+    auth: dict[str, Auth] = {}
+    docker: dict[str, Auth] = {}
+    for directory in directories:
+        domains, registries = read_directory(directory)
+        auth.update(domains)
+        docker.update(registries)
+    return Config(auth, docker, load_paths(directories), load_stage1(directories))
+
+
+def load_paths(directories: Iterable[str]) -> Paths:
+    """Only the paths; reads nothing but `paths.d`."""
+    merged = Paths()
+    for directory in directories:
+        found = read_paths(directory)
+        merged = Paths(found.data or merged.data, found.stage1_images or merged.stage1_images)
+    return merged
+
+
+def load_stage1(directories: Iterable[str]) -> Stage1:
+    """Only the default stage1."""
+    merged = Stage1()
+    for directory in directories:
+        found = read_stage1(directory)
+        if found.name:
+            merged = merged._replace(name=found.name, version=found.version)
+        if found.location:
+            merged = merged._replace(location=found.location)
+    return merged
