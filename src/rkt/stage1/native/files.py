@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rkt.errors import RktError
 
 if TYPE_CHECKING:
+    from rkt.network.netinfo import NetInfo
     from rkt.stage1.abi import Invocation
     from rkt.stage1.native.plan import PodPlan
 
@@ -15,7 +16,7 @@ _LARGEST = 48 << 10
 
 
 def etc_files(
-    invocation: Invocation, pod: PodPlan, networks: list[object], hostname: str
+    invocation: Invocation, pod: PodPlan, networks: list[NetInfo], hostname: str
 ) -> list[dict[str, object]]:
     """What to write into every app: `path`, `text`, and `if_missing` for what an image's own file beats.
 
@@ -33,7 +34,7 @@ def etc_files(
     return found
 
 
-def _resolv_conf(invocation: Invocation, networks: list[object]) -> str | None:
+def _resolv_conf(invocation: Invocation, networks: list[NetInfo]) -> str | None:
     if invocation.dns_mode == "none":
         return None
     if invocation.dns_mode == "host":

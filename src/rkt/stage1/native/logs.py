@@ -16,6 +16,7 @@ import time
 MAX_FILE = 10 << 20
 MAX_FILES = 5
 CHUNK = 1 << 16
+PIPE_BUF = 4096
 # A line longer than this is written in pieces, as kubelets expect it.
 MAX_LINE = 1 << 14
 
@@ -67,31 +68,31 @@ def _rename(old: str, new: str, directory: int) -> None:
 class Stream:
     """One output stream of one app: cuts what comes from the pipe into lines for log and console."""
 
-    __slots__ = ("_log", "_rest", "app", "name", "pid")
+    __slots__ = ("_log", "app", "name", "pid", "rest")
 
     def __init__(self, app: str, name: str, log: LogFile) -> None:
         self.app = app
         self.name = name
         self.pid = 0
         self._log = log
-        self._rest = b""
+        self.rest = b""
 
     def feed(self, data: bytes) -> bytes:
         """Take what the app wrote; returns the lines for the console (empty until a line is complete)."""
-        data = self._rest + data
+        data = self.rest + data
         end = data.rfind(b"\n") + 1
-        self._rest = data[end:]
+        self.rest = data[end:]
         console = b""
         if end:
             console = self._put(data[: end - 1], b"F")
-        while len(self._rest) > MAX_LINE:
-            console += self._put(self._rest[:MAX_LINE], b"P")
-            self._rest = self._rest[MAX_LINE:]
+        while len(self.rest) > MAX_LINE:
+            console += self._put(self.rest[:MAX_LINE], b"P")
+            self.rest = self.rest[MAX_LINE:]
         return console
 
     def finish(self) -> bytes:
         """The app will write no more: the last line, should it lack its newline."""
-        rest, self._rest = self._rest, b""
+        rest, self.rest = self.rest, b""
         return self._put(rest, b"F") if rest else b""
 
     def _put(self, text: bytes, tag: bytes) -> bytes:
@@ -107,12 +108,12 @@ class Stream:
 class Console:
     """Standard output of rkt, written without blocking an app for more than a second.
 
-    What the reader has not taken yet waits in a buffer. While that is `full` the caller reads no more from
-    the apps; when the reader takes nothing for PATIENCE seconds, lines are left out instead, and the gap is
-    told. The log files have everything.
+    What the reader has not taken yet waits in a buffer. While that is full the caller reads no more from the
+    apps, for PATIENCE seconds at most: then lines are left out until half of the buffer is taken, and the gap
+    is told. The log files have everything.
     """
 
-    __slots__ = ("_buffer", "_dropped", "_fd", "_progress", "_stuck", "open")
+    __slots__ = ("_buffer", "_dropped", "_fd", "_full_since", "_leaving_out", "open")
 
     LIMIT = 1 << 18
     PATIENCE = 0.8
@@ -121,47 +122,52 @@ class Console:
         self._fd = fd
         self._buffer = bytearray()
         self._dropped = 0
-        self._progress = time.monotonic()
-        self._stuck = False
+        self._full_since = 0.0
+        self._leaving_out = False
         self.open = True
 
     @property
-    def waiting(self) -> bool:
-        """Whether there is something to write once the reader takes more."""
-        return bool(self._buffer)
+    def waiting(self) -> int:
+        """How many bytes there are to write once the reader takes more."""
+        return len(self._buffer)
 
-    @property
-    def full(self) -> bool:
-        """Whether the apps should wait for the reader."""
-        if len(self._buffer) < self.LIMIT or self._stuck:
-            return False
-        self._stuck = time.monotonic() - self._progress > self.PATIENCE
-        return not self._stuck
+    def hold_until(self) -> float:
+        """Until when (time.monotonic) the apps should wait for the reader; 0 when they need not."""
+        if not self._full_since:
+            return 0.0
+        return self._full_since + self.PATIENCE
+
+    def give_up(self) -> None:
+        """The apps have waited long enough: leave lines out from now on."""
+        self._leaving_out = True
+        self._full_since = 0.0
 
     def put(self, lines: bytes) -> None:
+        """Take whole lines for the reader, or count them if it is too slow."""
         if not self.open or not lines:
             return
-        if self._stuck and len(self._buffer) >= self.LIMIT:
+        if self._leaving_out:
             self._dropped += lines.count(b"\n")
             return
-        if not self._buffer:
-            self._progress = time.monotonic()
-        if self._dropped:
-            self._buffer += b"rkt: %d lines left out: the reader is too slow\n" % self._dropped
-            self._dropped = 0
         self._buffer += lines
+        if not self._full_since and len(self._buffer) >= self.LIMIT:
+            self._full_since = time.monotonic()
 
     def flush(self) -> None:
         """Write a piece. Call it when poll(2) says that the descriptor takes data."""
         try:
             # At most PIPE_BUF bytes: poll promises that so much does not block, on a blocking descriptor too.
-            written = os.write(self._fd, self._buffer[:4096])
+            written = os.write(self._fd, memoryview(self._buffer)[:PIPE_BUF])
         except BlockingIOError:
             return
         except OSError:
             self.open = False
-            self._buffer.clear()
-            return
+            written = len(self._buffer)
         del self._buffer[:written]
-        self._progress = time.monotonic()
-        self._stuck = False
+        if len(self._buffer) < self.LIMIT:
+            self._full_since = 0.0
+        if self._leaving_out and len(self._buffer) < self.LIMIT // 2:
+            self._leaving_out = False
+            told, self._dropped = self._dropped, 0
+            if self.open:
+                self._buffer += b"rkt: %d lines left out: the reader is too slow\n" % told

@@ -36,15 +36,3 @@ def unpin(uuid: str) -> None:
         os.unlink(target)
     except FileNotFoundError:
         return
-
-
-def collect(live: set[str]) -> None:
-    """Remove the pins of pods that are not in `live`."""
-    try:
-        names = os.listdir(DIRECTORY)
-    except FileNotFoundError:
-        return
-    for name in names:
-        uuid = name.removeprefix(_PREFIX)
-        if name != uuid and len(uuid) == 36 and uuid not in live:
-            unpin(uuid)

@@ -9,14 +9,12 @@ shared with a running app may hold a symbolic link anywhere.
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import re
 import stat
-import struct
 from typing import TYPE_CHECKING
 
-from linux import libc
+from linux import libc, namespaces, tty
 from linux.mount import api
 from linux.paths import Root
 from rkt.errors import RktError
@@ -45,7 +43,8 @@ HIDDEN = (
 READ_ONLY = ("proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger")
 _THERMAL = "thermal_throttle"
 _SYSCTL = re.compile(r"(net[.][a-z0-9_./-]+|kernel[.](msg|sem|shm)[a-z_]*|fs[.]mqueue[.][a-z_]+)")
-_TIOCSPTLCK, _TIOCGPTN = 0x40045431, 0x80045430
+# Where the apps' roots are, in the pod's own root.
+APPS = "/apps"
 
 
 def enter_empty_root(sys_fd: int | None, *, mask: bool, sysctls: dict[str, str]) -> None:
@@ -179,7 +178,7 @@ class AppRoot:
 
     def __init__(self, app: AppPlan, root_fd: int) -> None:
         self.app = app
-        self.path = f"/apps/{app.name}"
+        self.path = f"{APPS}/{app.name}"
         os.mkdir(self.path, 0o755)
         api.move_mount(root_fd, self.path)
         os.close(root_fd)
@@ -323,20 +322,6 @@ class AppRoot:
             return False
         return True
 
-    def open_terminal(self) -> tuple[int, int]:
-        """A new pseudo terminal (master, slave) of the app's own devpts; it becomes /dev/console too."""
-        flags = os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC
-        master = os.open("dev/pts/ptmx", flags, dir_fd=self.root.fd)
-        fcntl.ioctl(master, _TIOCSPTLCK, struct.pack("i", 0))
-        (number,) = struct.unpack("I", fcntl.ioctl(master, _TIOCGPTN, b"\0" * 4))
-        slave = os.open(f"dev/pts/{number}", flags, dir_fd=self.root.fd)
-        copy = api.open_tree(f"dev/pts/{number}", dir_fd=self.root.fd)
-        console = os.open("dev/console", _PATH, dir_fd=self.root.fd)
-        api.move_mount(copy, to_fd=console)
-        os.close(copy)
-        os.close(console)
-        return master, slave
-
     def _file(self, path: str, content: bytes) -> None:
         """Put a small file of ours into the app in place of the old one, whatever that is.
 
@@ -347,10 +332,31 @@ class AppRoot:
         except (IsADirectoryError, NotADirectoryError, PermissionError) as error:
             raise RktError(f"{self.app.name}: {path} of the image cannot be replaced") from error
 
-    def become(self) -> None:
-        """Make this root the caller's: for a forked child that is about to execute a program of the app."""
-        libc.syscall("unshare", 0x00020000)
-        os.chdir(self.path)
-        libc.pivot_root(".", ".")
-        api.umount(".", api.UmountFlag.DETACH)
-        os.chdir("/")
+
+def open_terminal(app: str) -> tuple[int, int]:
+    """A new pseudo terminal (master, slave) of the app's own devpts; it becomes its /dev/console too.
+
+    The app may run already: nothing of its root is trusted but that dev and dev/pts are our mounts, which
+    it cannot move.
+    """
+    with Root.open(f"{APPS}/{app}") as root:
+        ptmx = root.open_file("dev/pts/ptmx", _PATH | os.O_NOFOLLOW)
+        console = root.open_file("dev/console", _PATH | os.O_NOFOLLOW)
+    try:
+        master, slave, _ = tty.open_pair(f"/proc/self/fd/{ptmx}")
+        copy = api.open_tree("", dir_fd=slave)
+        api.move_mount(copy, to_fd=console)
+        os.close(copy)
+    finally:
+        os.close(ptmx)
+        os.close(console)
+    return master, slave
+
+
+def become(app: str) -> None:
+    """Make the root of `app` the caller's: for a process that is about to execute a program of the app."""
+    namespaces.unshare(namespaces.NEWNS)
+    os.chdir(f"{APPS}/{app}")
+    libc.pivot_root(".", ".")
+    api.umount(".", api.UmountFlag.DETACH)
+    os.chdir("/")

@@ -1,0 +1,124 @@
+"""The pod's PID 1 while it builds the pod: makes the apps' roots, then becomes a program that only idles.
+
+It begins as a fork of rkt in new namespaces, takes the mounts that the parent made, and puts the roots
+together. Then it executes the sealed `idle` stub: from then on nothing of the host is in the pod, no
+interpreter, no file, no memory. The kernel reaps what the apps leave, as PID 1 ignores SIGCHLD. The apps
+themselves are children of the parent on the host (see `join`), which supervises them.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import socket
+import struct
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
+
+from linux import capabilities, cgroups, libc, namespaces
+from rkt.stage1 import stub
+from rkt.stage1.native import messages, rootfs
+
+if TYPE_CHECKING:
+    from rkt.stage1.native.plan import AppPlan
+
+_SIOCSIFFLAGS, _IFF_UP = 0x8914, 1
+
+
+class PodSetup(NamedTuple):
+    """What PID 1 needs to build the pod beside the mounts, all inherited at the fork.
+
+    `own_user` is whether the pod has a user namespace of its own; `cgroup` are the entry descriptors of PID
+    1's control group; `cgroup_names` the controllers in the order of the apps' descriptors; `nosuid` names
+    the apps whose root shall be mounted so.
+    """
+
+    hostname: str
+    own_user: bool
+    host_network: bool
+    mask: bool
+    cgroup: list[int]
+    cgroup_names: tuple[str, ...]
+    apps: tuple[AppPlan, ...]
+    nosuid: frozenset[str]
+    sysctls: dict[str, str]
+
+
+def main(setup: PodSetup, parent: socket.socket) -> NoReturn:
+    """The life of PID 1. Never returns into the stack of the process that forked it."""
+    try:
+        _build(setup, parent)
+        messages.send(parent, "built")
+        _idle()
+    except Exception as error:  # noqa: BLE001 - whatever it is, the parent tells the user
+        text = str(error) or type(error).__name__
+        messages.send(parent, "failed", text, getattr(error, "hint", None) or "")
+    finally:
+        os._exit(254)
+
+
+def _build(setup: PodSetup, parent: socket.socket) -> None:
+    signal.set_wakeup_fd(-1)
+    libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGKILL)
+    libc.prctl(libc.PR_SET_DUMPABLE, 0)
+    cgroups.enter_through(setup.cgroup)
+    fds = list(_expect(parent, "mounts").fds)
+    idle = stub.sealed("idle")  # a sealed file is made before the pod's ID map decides who owns it
+    if setup.own_user:
+        become_root_of_the_pod()
+        libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGKILL)  # a change of user takes it back
+    namespaces.unshare(namespaces.NEWCGROUP)
+    os.umask(0o022)
+    libc.sethostname(setup.hostname)
+    if not setup.host_network:
+        _bring_up_loopback()
+    sys_fd = fds.pop(0) if setup.host_network else None
+    rootfs.enter_empty_root(sys_fd, mask=setup.mask, sysctls=setup.sysctls)
+    roots = []
+    for app in setup.apps:
+        root = rootfs.AppRoot(app, fds.pop(0))
+        volumes = [fds.pop(0) for _ in app.mounts]
+        root.build(volumes, {name: fds.pop(0) for name in setup.cgroup_names})
+        roots.append(root)
+    etc = _expect(parent, "go").words[1]
+    for root in roots:
+        root.finish(etc, nosuid=root.app.name in setup.nosuid)
+    os.dup2(idle, 0)
+
+
+def become_root_of_the_pod() -> None:
+    """Take the IDs of the pod's root. That resets what the process allows others to see of it: see to it
+    again.
+    """
+    os.setgroups([])
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+    libc.prctl(libc.PR_SET_DUMPABLE, 0)
+
+
+def _expect(parent: socket.socket, word: str) -> messages.Message:
+    message = messages.receive(parent)
+    if message is None or message.words[0] != word:
+        os._exit(254)  # the parent gave up: nobody is there to be told
+    return message
+
+
+def _idle() -> NoReturn:
+    """Become the stub in descriptor 0: without descriptors, capabilities, or signals that could end it."""
+    for number in range(1, 65):
+        if number not in {signal.SIGKILL, signal.SIGSTOP, 32, 33}:
+            signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    libc.prctl(libc.PR_SET_NO_NEW_PRIVS, 1)
+    capabilities.drop_bounding(0)
+    capabilities.set_all(0, 0)
+    libc.prctl(libc.PR_SET_DUMPABLE, 0)
+    libc.close_range(1)
+    fcntl.fcntl(0, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
+    os.execve("/proc/self/fd/0", ["rkt-init"], {})
+
+
+def _bring_up_loopback() -> None:
+    """Set `lo` of the pod's network namespace up: by ioctl, as netlink would be one more module to load."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as control:
+        fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", _IFF_UP))

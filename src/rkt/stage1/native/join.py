@@ -1,0 +1,116 @@
+"""The way of a program into the pod: a fork of the parent joins namespaces, control group and root, and
+confines.
+
+The parent forks it, so it is the parent's child whatever its PID namespace: its end is told to the parent by
+the kernel, with nobody in between who would have to be trusted. Until it is confined it has the host's memory
+in it: it cannot be dumped or traced, and has no descriptor of the host.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+from typing import TYPE_CHECKING, NoReturn
+
+from linux import cgroups, libc, namespaces, process, tty
+from rkt.stage1 import confine
+from rkt.stage1.native import messages, rootfs
+from rkt.stage1.native.build import become_root_of_the_pod
+
+if TYPE_CHECKING:
+    import socket
+
+    from rkt.stage1.confinement import Confinement
+
+# What systemd says when the program of an app could not be executed, for any reason that has no better code.
+COULD_NOT_START = 203
+
+
+class Joiner:
+    """Starts programs in the pod whose PID 1 is `init`, in the namespaces that the flags in `kinds` name."""
+
+    def __init__(self, init: int, kinds: int) -> None:
+        self.kinds = kinds
+        self._init = os.pidfd_open(init)
+        self._own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
+
+    def close(self) -> None:
+        """Close the descriptors that hold on to the pod."""
+        os.close(self._init)
+        os.close(self._own)
+
+    def spawn(
+        self,
+        program: Confinement,
+        stdio: tuple[int, int, int] | None,
+        cgroup: list[int],
+        *,
+        kept: tuple[int, ...] = (),
+    ) -> tuple[int, int]:
+        """Start `program`; its process ID on the host, and the master side of its terminal or -1.
+
+        `stdio` are its streams; None gives it a pseudo terminal of its own. `cgroup` are the entry
+        descriptors of its control group. `kept` become its descriptors from 3 on. What goes wrong in the
+        child is written to its standard error, and its exit code says so.
+        """
+        ours, theirs = messages.pair() if stdio is None else (None, None)
+        # Children are born in the pod's PID namespace as long as this is set. PID 1 gone: ESRCH or ENOMEM.
+        namespaces.setns(self._init, namespaces.NEWPID)
+        try:
+            pid = os.fork()
+            if pid == 0:
+                self._become(program, stdio, cgroup, theirs, kept)
+        finally:
+            namespaces.setns(self._own, namespaces.NEWPID)
+        if ours is None or theirs is None:
+            return pid, -1
+        theirs.close()
+        with ours:
+            message = messages.receive(ours)
+        return pid, -1 if message is None else message.fds[0]
+
+    def _become(
+        self,
+        program: Confinement,
+        stdio: tuple[int, int, int] | None,
+        cgroup: list[int],
+        channel: socket.socket | None,
+        kept: tuple[int, ...],
+    ) -> NoReturn:
+        code = COULD_NOT_START
+        try:
+            signal.set_wakeup_fd(-1)
+            libc.prctl(libc.PR_SET_DUMPABLE, 0)
+            os.setsid()
+            if stdio is not None:
+                for number, fd in enumerate(stdio):
+                    os.dup2(fd, number)
+            cgroups.enter_through(cgroup)
+            socket_fd = () if channel is None else (channel.fileno(),)
+            process.close_fds_from(3, keep=(self._init, *socket_fd, *kept))
+            self._join(program.app, channel)
+            # Out of the way first: a number that one shall have may be another's now.
+            high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3 + len(kept)) for fd in kept]
+            for number, fd in enumerate(high, start=3):
+                os.dup2(fd, number)
+            confine.confine(program, kept_fds=len(kept))
+        except Exception as error:  # noqa: BLE001 - whatever it is, nobody else would tell it
+            os.write(2, f"{program.app}: {str(error) or type(error).__name__}\n".encode())
+            code = getattr(error, "exit_code", COULD_NOT_START)
+        finally:
+            os._exit(code)
+
+    def _join(self, app: str, channel: socket.socket | None) -> None:
+        """Into the namespaces, all at once: each alone would be a state that nobody has thought of."""
+        namespaces.setns(self._init, self.kinds & ~namespaces.NEWPID)
+        if self.kinds & namespaces.NEWUSER:
+            become_root_of_the_pod()
+        namespaces.unshare(namespaces.NEWCGROUP)
+        if channel is not None:
+            master, slave = rootfs.open_terminal(app)
+            messages.send(channel, "terminal", fds=(master,))
+            for number in range(3):
+                os.dup2(slave, number)
+            tty.make_controlling(0)
+        rootfs.become(app)

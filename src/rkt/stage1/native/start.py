@@ -1,0 +1,367 @@
+"""The start of a pod: control groups, namespaces, mounts, network, and the apps, up to the supervisor's
+loop.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import sys
+from typing import TYPE_CHECKING
+
+from linux import cgroups, clone, namespaces, process
+from linux.cgroups.limits import Device
+from linux.mount import idmap
+from rkt.errors import RktError
+from rkt.stage1 import confinement
+from rkt.stage1.native import build, detached, files, join, logs, messages, netns, plan
+from rkt.stage1.native.release import group_name
+from rkt.stage1.native.supervisor import STEPS, App, Signals, Supervisor, put
+
+if TYPE_CHECKING:
+    import socket
+
+    from rkt.network.netinfo import NetInfo
+    from rkt.stage1.abi import Invocation
+    from rkt.stage1.native.plan import AppPlan
+
+# The group of PID 1 itself, beside those of the apps: version 2 wants processes in leaves only. An app
+# cannot have this name, as an AC name has no underscore.
+_INIT_GROUP = "_init"
+# How long a pod runs before its parent makes itself small, in seconds: a short one is never delayed by it.
+SETTLE = 1.0
+
+
+class NoUserNamespace(Exception):
+    """This kernel or a filesystem of the pod cannot do what a user namespace of the pod's own takes."""
+
+
+class Start:
+    """One start of a pod. What it makes on the host is undone by `release`, also when it fails half way."""
+
+    def __init__(self, invocation: Invocation, lock_fd: int, *, may_exec: bool) -> None:
+        self.invocation = invocation
+        self.lock_fd = lock_fd
+        self.may_exec = may_exec
+        self.pod = plan.load(invocation)
+        self.not_enforced: list[str] = []
+        self.own_network = "host" not in invocation.net
+        self.group = cgroups.Hierarchy.detect().cgroup(group_name(invocation.pod_dir))
+        self.confinements: dict[str, confinement.Confinement] = {}
+
+    def begin(self) -> Supervisor:
+        """Start everything but the apps, which the returned supervisor starts. RktError or OSError if not."""
+        _open_standard_streams()
+        signals = Signals()
+        os.umask(0o022)
+        self._confine()
+        self._make_groups()
+        try:
+            init, channel = self._boot()
+        except NoUserNamespace as reason:
+            self.not_enforced.append(f"user namespace: {reason}: the pod runs without one")
+            self.invocation = self.invocation._replace(private_users=None)
+            self._confine()
+            init, channel = self._boot()
+        with channel:
+            try:
+                self._finish(init, channel)
+            except BaseException:
+                _end(init)
+                raise
+        if signals.ending():
+            _end(init)
+            raise RktError("the pod was stopped before it began")
+        return self._supervisor(init, signals)
+
+    # -- what bounds the apps
+
+    def _confine(self) -> None:
+        for app in self.pod.apps:
+            made = confinement.plan(app.name, app.app, app.image, self.pod.manifest, self.invocation)
+            url = metadata_url(self.invocation)
+            self.confinements[app.name] = made.with_environment({"AC_METADATA_URL": url}) if url else made
+            confinement.save(self.invocation.pod_dir, self.confinements[app.name])
+
+    def _make_groups(self) -> None:
+        """The pod's control group and one for each app; before the first instruction of any (R19)."""
+        put(f"{self.invocation.pod_dir}/subcgroup", self.group.record())
+        self.group.create()
+        limits, missed = confinement.pod_limits(self.pod.manifest, _devices(self.pod))
+        # Before there are children: version 1 changes the devices only of a group that has none.
+        self.not_enforced += [*missed, *self.group.apply(limits)]
+        self.group.child(_INIT_GROUP).create()
+        for app in self.pod.apps:
+            bounds = self.confinements[app.name]
+            child = self.group.child(app.name)
+            child.create()
+            missed = [*bounds.not_enforced, *child.apply(bounds.limits)]
+            self.not_enforced += [f"{app.name}: {text}" for text in missed]
+
+    # -- PID 1
+
+    def _boot(self) -> tuple[int, socket.socket]:
+        """Make PID 1 in new namespaces and hand it the mounts; its process ID and the channel to it."""
+        own_user = self.invocation.private_users is not None
+        setup = build.PodSetup(
+            hostname=self.invocation.hostname or f"rkt-{self.invocation.uuid}",
+            own_user=own_user,
+            host_network=not self.own_network,
+            mask=not self.invocation.disable_paths,
+            cgroup=self.group.child(_INIT_GROUP).open_entry(),
+            cgroup_names=tuple(self.group.directories),
+            apps=self.pod.apps,
+            nosuid=frozenset(name for name, bounds in self.confinements.items() if bounds.no_new_privileges),
+            sysctls=_sysctls(self.pod),
+        )
+        ours, theirs = messages.pair()
+        try:
+            init = self._clone(setup, ours, theirs)
+        except BaseException:
+            ours.close()
+            raise
+        finally:
+            theirs.close()
+            for fd in setup.cgroup:
+                os.close(fd)
+        try:
+            self._map_users(init)
+            self._send_mounts(init, ours, setup)
+        except BaseException as error:
+            _end(init)
+            with ours:
+                raise _last_words(ours, error) from error
+        return init, ours
+
+    def kinds(self) -> int:
+        """The kinds of namespaces that the pod has of its own."""
+        kinds = namespaces.NEWNS | namespaces.NEWPID | namespaces.NEWUTS
+        kinds |= 0 if self.invocation.ipc == "parent" else namespaces.NEWIPC
+        kinds |= namespaces.NEWNET if self.own_network else 0
+        return kinds | (namespaces.NEWUSER if self.invocation.private_users is not None else 0)
+
+    def _clone(self, setup: build.PodSetup, ours: socket.socket, theirs: socket.socket) -> int:
+        try:
+            pid = clone.clone(self.kinds())
+        except OSError as error:
+            if setup.own_user:  # user.max_user_namespaces is 0, or a kernel without them
+                raise NoUserNamespace(error.strerror) from error
+            raise
+        if pid:
+            return pid
+        try:
+            ours.detach()
+            process.close_fds_from(3, keep=(theirs.fileno(), *setup.cgroup))
+            build.main(setup, theirs)
+        finally:
+            os._exit(254)
+
+    def _map_users(self, init: int) -> None:
+        if self.invocation.private_users is not None:
+            lines = ((0, *self.invocation.private_users),)
+            namespaces.write_id_maps(init, lines, lines)
+
+    def _send_mounts(self, init: int, channel: socket.socket, setup: build.PodSetup) -> None:
+        userns = shift = None
+        if self.invocation.private_users is not None:
+            shift = self.invocation.private_users[0]
+            userns = os.open(f"/proc/{init}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+        fds: list[int] = []
+        try:
+            if setup.host_network:
+                fds.append(detached.host_sysfs())
+            for app in self.pod.apps:
+                fds.append(self._root(app, userns, shift))
+                for mount in app.mounts:
+                    if mount.volume.kind == "empty":
+                        detached.make_empty(mount.volume)
+                    fd, remark = detached.volume(mount.volume, userns=userns)
+                    fds.append(fd)
+                    self.not_enforced += [remark] if remark else []
+                group = self.group.child(app.name)
+                fds += [detached.control_group(group.directories[name]) for name in setup.cgroup_names]
+            messages.send(channel, "mounts", fds=tuple(fds))
+        finally:
+            for fd in fds:
+                os.close(fd)
+            if userns is not None:
+                os.close(userns)
+
+    def _root(self, app: AppPlan, userns: int | None, shift: int | None) -> int:
+        pod_dir = self.invocation.pod_dir
+        try:
+            return detached.root_of_app(app, pod_dir, layered=self.pod.overlay, userns=userns, shift=shift)
+        except OSError as error:
+            if userns is not None and error.errno in idmap.CANNOT:
+                raise NoUserNamespace(f"the filesystem of {pod_dir} cannot map owners") from error
+            raise
+
+    def _finish(self, init: int, channel: socket.socket) -> None:
+        """Write down who runs the pod, make its network, and wait until PID 1 has built its roots."""
+        pod_dir = self.invocation.pod_dir
+        put(f"{pod_dir}/ppid", f"{os.getpid()}\n")
+        put(f"{pod_dir}/ppid-start", f"{process.start_time(os.getpid())}\n")
+        put(f"{pod_dir}/pid", f"{init}\n")
+        networks = self._connect(init)
+        etc = files.etc_files(self.invocation, self.pod, networks, self._hostname())
+        if self.not_enforced:
+            put(f"{pod_dir}/not-enforced", "\n".join(self.not_enforced) + "\n")
+        try:
+            messages.send(channel, "go", etc)
+            message = messages.receive(channel)
+        except OSError as error:
+            raise _last_words(channel, error) from error
+        if message is None:
+            raise RktError("the pod's PID 1 ended before it had built the pod")
+        if message.words[0] == "failed":
+            raise RktError(message.words[1], hint=message.words[2] or None)
+
+    def _hostname(self) -> str:
+        return self.invocation.hostname or f"rkt-{self.invocation.uuid}"
+
+    def _connect(self, init: int) -> list[NetInfo]:
+        """Pin the pod's network namespace and join it to its networks; what they told."""
+        invocation = self.invocation
+        if not self.own_network or invocation.net == ("none",):
+            return []  # the loopback link is PID 1's to bring up; nothing of the host's is touched
+        put(f"{invocation.pod_dir}/netns", netns.path(invocation.uuid) + "\n")
+        netns.pin(invocation.uuid, init)
+        from rkt import network
+
+        return list(
+            network.setup(
+                invocation.pod_dir,
+                invocation.uuid,
+                netns.path(invocation.uuid),
+                list(invocation.net),
+                self.pod.manifest,
+                invocation.local_config,
+            )
+        )
+
+    # -- the apps
+
+    def _supervisor(self, init: int, signals: Signals) -> Supervisor:
+        import time
+
+        launcher = Launcher(self, init)
+        supervisor = Supervisor(self.invocation.pod_dir, init, signals, 1, launcher)
+        for app in self.pod.apps:
+            programs = confinement.programs(self.confinements[app.name], app.app)
+            supervisor.apps.append(App(app.name, tuple(step for step in STEPS if step in programs)))
+            launcher.add(app, programs, supervisor)
+        if self.may_exec and not self.invocation.interactive:
+            from rkt.stage1.native import monitor
+
+            supervisor.settle_at = time.monotonic() + SETTLE
+            supervisor.on_settled = lambda settled: monitor.take_over(
+                settled, launcher, self.invocation, self.lock_fd
+            )
+        return supervisor
+
+
+class Launcher:
+    """Starts the programs of a pod's apps."""
+
+    def __init__(self, start: Start, init: int) -> None:
+        self._group = start.group
+        self.kinds = start.kinds()
+        self._joiner = join.Joiner(init, self.kinds)
+        self._interactive = start.invocation.interactive
+        self._terminal = start.invocation.interactive and os.isatty(0)
+        self._pod_dir = start.invocation.pod_dir
+        self._programs: dict[str, dict[str, confinement.Confinement]] = {}
+        self.stdio: dict[str, tuple[int, int, int]] = {}
+
+    def add(self, app: AppPlan, programs: dict[str, confinement.Confinement], supervisor: Supervisor) -> None:
+        """Make the streams of an app, whose output `supervisor` is to read."""
+        self._programs[app.name] = programs
+        if self._interactive:
+            self.stdio[app.name] = (0, 1, 2)
+            return
+        log = logs.LogFile(f"{self._pod_dir}/logs", app.name)
+        ends = [os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)]
+        for name in ("stdout", "stderr"):
+            reading, writing = os.pipe2(os.O_CLOEXEC)
+            os.set_blocking(reading, False)
+            supervisor.streams[reading] = logs.Stream(app.name, name, log)
+            ends.append(writing)
+        self.stdio[app.name] = (ends[0], ends[1], ends[2])
+
+    def spawn(self, app: str, step: str) -> tuple[int, int]:
+        """Start the program of `app` for `step`; its process ID on the host, and its terminal or -1."""
+        entry = self._group.child(app).open_entry()
+        try:
+            terminal = self._terminal and step == "main"
+            return self._joiner.spawn(self._programs[app][step], None if terminal else self.stdio[app], entry)
+        finally:
+            for fd in entry:
+                os.close(fd)
+
+    def sweep(self, app: str) -> None:
+        """Kill what the app's main program has left behind, as systemd does (KillMode=control-group)."""
+        group = self._group.child(app)
+        if group.processes():
+            group.kill()
+
+
+def metadata_url(invocation: Invocation) -> str:
+    """Where the apps reach the metadata service; empty for a pod that is not registered there."""
+    if not invocation.mds_token:
+        return ""
+    with open(f"{invocation.pod_dir}/metadata-url", encoding="ascii") as stream:
+        return stream.read().strip()
+
+
+def _sysctls(pod: plan.PodPlan) -> dict[str, str]:
+    isolator = pod.manifest.isolators.get("os/unix/sysctl")
+    return dict(isolator.setting) if isolator is not None and isinstance(isolator.setting, dict) else {}
+
+
+def _devices(pod: plan.PodPlan) -> tuple[Device, ...]:
+    """The devices that the pod's volumes are: its control group allows them, for reading or both."""
+    found = []
+    for app in pod.apps:
+        for mount in app.mounts:
+            if mount.volume.kind == "empty":
+                continue
+            try:
+                info = os.stat(mount.volume.source)
+            except OSError:
+                continue  # the mount itself will tell
+            if stat.S_ISCHR(info.st_mode) or stat.S_ISBLK(info.st_mode):
+                kind = "c" if stat.S_ISCHR(info.st_mode) else "b"
+                access = "r" if mount.read_only else "rw"
+                found.append(Device(kind, os.major(info.st_rdev), os.minor(info.st_rdev), access))
+    return tuple(found)
+
+
+def _open_standard_streams() -> None:
+    """Have something open as 0, 1 and 2, or the next file opened would be taken for one of them."""
+    if sys.stdout is not None:
+        sys.stdout.flush()  # what Python still holds back comes before what the apps print
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open("/dev/null", os.O_RDWR)  # takes the lowest free number, which is `fd`
+
+
+def _end(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+
+
+def _last_words(channel: socket.socket, error: BaseException) -> BaseException:
+    """What a PID 1 that ended early had to say; `error` itself when it said nothing."""
+    if not isinstance(error, OSError):
+        return error
+    channel.settimeout(0.0)
+    try:
+        message = messages.receive(channel)
+    except OSError:
+        return error
+    if message is not None and message.words[0] == "failed":
+        return RktError(message.words[1], hint=message.words[2] or None)
+    return error
