@@ -75,21 +75,30 @@ class Runtime:
             raise CniError(INTERNAL, "failed to set network cached result", str(failed)) from None
         return result
 
-    def delete(self, network: NetworkConfig, attachment: Attachment) -> None:
+    def delete(self, network: NetworkConfig, attachment: Attachment, *, keep_going: bool = False) -> None:
         """DEL each plugin, last one first, with the kept result; then forget it.
 
-        The first error stops, and the result is kept for another try. Needs no kept result, and passes
-        over one that cannot be read: a container must be removable after a power cut.
+        The first error stops, or with `keep_going` is raised after all were tried; the result is kept for
+        another try. Needs no kept result, and passes over one that cannot be read: a container must be
+        removable after a power cut.
         """
         self._check_names(network, attachment)
         try:
             result = self._cached(network, attachment)
         except ValueError:
             result = None
+        first: CniError | None = None
         for plugin in reversed(network.plugins):
             known = _since(plugin.version or network.version, "0.4.0")
             request = self._request(network, plugin, attachment, result if known else None)
-            self._call(network, plugin, "DEL", attachment, request)
+            try:
+                self._call(network, plugin, "DEL", attachment, request)
+            except CniError as failed:
+                if not keep_going:
+                    raise
+                first = first or failed
+        if first is not None:
+            raise first
         self.cache.remove(network.name, attachment)
 
     def check(self, network: NetworkConfig, attachment: Attachment) -> None:
@@ -279,6 +288,22 @@ class Runtime:
                 f'plugin type="{plugin.type}" failed (add): its result makes no sense',
                 str(bad),
             ) from None
+
+
+def find_missing(network: NetworkConfig, path: Sequence[str]) -> CniError | None:
+    """Why the first plugin of `network` that cannot be found cannot; None when all can.
+
+    Also looks for the IPAM plugin of a built-in one.
+    """
+    for plugin in network.plugins:
+        try:
+            if invoke.find(plugin.type, path) is None:
+                ipam = Fields(plugin.config).mapping("ipam").string("type")
+                if ipam:
+                    invoke.find(ipam, path)
+        except CniError as missing:
+            return missing
+    return None
 
 
 def _since(version: str, minimum: str) -> bool:

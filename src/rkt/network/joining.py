@@ -47,6 +47,7 @@ def setup(
     if forwards:
         flags.check_ports_allowed(net)
     chosen = definitions.select(net, local_config)
+    _check_plugins(chosen, local_config)
     os.makedirs(f"{pod_dir}/{plan.DIRECTORY}", mode=0o700, exist_ok=True)
     wanted = plan.make(uuid, pod_dir, netns_path, definitions.plugin_path(local_config), chosen, forwards)
     with _Locks(pod_dir) as locks:
@@ -115,6 +116,20 @@ class _Locks:
         return fork_and_read(function, pass_fds=self._fds)
 
 
+def _check_plugins(chosen: list[definitions.Definition], local_config: str) -> None:
+    """A plugin that is missing is seen before anything is made, and so never when it is to be undone."""
+    from cni.runtime import find_missing
+
+    path = definitions.plugin_path(local_config)
+    for each in chosen:
+        missing = find_missing(each.network, path)
+        if missing is not None:
+            raise RktError(
+                f'error adding network "{each.network.name}": {missing.msg}',
+                hint=f"put the plugin's executable into {path[-1]}",
+            )
+
+
 def _runtime(wanted: Plan) -> Runtime:
     from cni.runtime import Runtime
 
@@ -160,7 +175,7 @@ def _leave(wanted: Plan) -> bytes:
     problems: list[object] = []
     for each in reversed(wanted.joinings):
         try:
-            runtime.delete(each.network, wanted.attachment(each))
+            runtime.delete(each.network, wanted.attachment(each), keep_going=True)
         except Exception as failed:  # noqa: BLE001  whatever it is, the other networks must be left
             problems.append(f'error deleting network "{each.network.name}": {failed}')
     return jsontext.dumps(problems).encode()

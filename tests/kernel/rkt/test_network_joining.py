@@ -306,6 +306,11 @@ def test_unknown_networks_and_undeclared_ports_change_nothing(host: Host) -> Non
     pod = host.pod()
     with pytest.raises(RktError, match="networks not found: nope"):
         pod.setup("nope")
+    host.define("10-a.conf", name="a", type="no-such-plugin")
+    host.define("20-b.conf", name="b", type="ptp", ipam={"type": "no-such-ipam"})
+    for name in "ab":
+        with pytest.raises(RktError, match=f'error adding network "{name}": failed to find plugin'):
+            pod.setup(name)
     with pytest.raises(RktError, match='port name "http" could not be found'):
         pod.setup("default", ports=[{"name": "http", "hostPort": 80}])
     mapped = {"name": "x", "hostPort": 1, "podPort": {"name": "x", "protocol": "tcp", "port": 1}}

@@ -152,7 +152,9 @@ def test_the_shared_runtime_cases(case: dict[str, Any], recorded: Recorded, tmp_
             assert call["stdin"] == expected["stdin"]
             told = {k: v for k, v in expected["env"].items() if k.startswith("CNI_") and k != "CNI_PATH"}
             assert {k: v for k, v in call["env"].items() if k != "CNI_PATH"} == told
-        assert recorded.kept() == {name: file["json"] or None for name, file in (command["cache"] or {}).items()}
+        assert recorded.kept() == {
+            name: file["json"] or None for name, file in (command["cache"] or {}).items()
+        }
 
 
 def _network(*plugins: dict[str, Any], version: str = "1.0.0") -> config.NetworkConfig:
