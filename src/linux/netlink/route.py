@@ -75,12 +75,14 @@ def add(
     on_link: bool = False,
     kind: int = UNICAST,
     replace: bool = False,
+    append: bool = False,
 ) -> wire.Request:
     """A route to ``10.0.0.0/8`` over the link `index`.
 
     `scope` None: LINK for an IPv4 route without a gateway, else UNIVERSE, as ip(8) does. `table` None or 0 is
     the main one. `mtu` and `advmss` in bytes. `on_link` takes a gateway outside of all the link's networks.
-    EEXIST for a second route of the same destination and priority, unless `replace`.
+    EEXIST for a second route of the same destination and priority, unless `replace`; with `append` for one
+    that is the same in everything.
     """
     family, raw, length = wire.pack_network(destination)
     if scope is None:
@@ -103,7 +105,7 @@ def add(
         parts.append(wire.nested(_METRICS, *[wire.u32(name, value) for name, value in metrics if value]))
     header = _header(family, length, table or MAIN, scope, kind, _ONLINK if on_link else 0)
     parts.append(wire.u32(_TABLE, table or MAIN))
-    mode = wire.REPLACE if replace else wire.EXCLUSIVE
+    mode = wire.REPLACE if replace else wire.APPEND if append else wire.EXCLUSIVE
     return wire.Request(_NEW, wire.CREATE | mode, header + b"".join(parts), f"add route to {destination}")
 
 

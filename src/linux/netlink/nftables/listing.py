@@ -50,6 +50,19 @@ def has_set(socket: Socket, target: Set) -> bool:
     return _exists(socket, objects.query(objects.GET_SET, target.family, what, *parts))
 
 
+def uses(socket: Socket, family: int, table: str, chain: str = "") -> int:
+    """How many things use a chain, its own rules and every jump to it from a rule or an element, or how many
+    chains and sets a table has; 0 when there is none of the name.
+    """
+    if chain:
+        parts = [wire.text(1, table), wire.text(3, chain)]
+        request = objects.query(objects.GET_CHAIN, family, f"get chain {table} {chain}", *parts)
+    else:
+        request = objects.query(objects.GET_TABLE, family, f"get table {table}", wire.text(1, table))
+    answers = socket.request(request.tolerating(errno.ENOENT))
+    return wire.read_be32(wire.parse(answers[0].body, 4)[6 if chain else 3]) if answers else 0
+
+
 def tables(socket: Socket, family: int = 0) -> list[tuple[int, str]]:
     """All tables as (family, name)."""
     answers = socket.dump(objects.query(objects.GET_TABLE, family, "list tables"))

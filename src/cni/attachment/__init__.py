@@ -1,0 +1,1 @@
+"""What the plugins that make interfaces share: names, the veth pair, the container's side, CHECK."""

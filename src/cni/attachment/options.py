@@ -1,0 +1,64 @@
+"""Options that several interface plugins have."""
+
+from __future__ import annotations
+
+from cni.attachment import names
+from cni.errors import INVALID_CONFIG, UNSUPPORTED_FIELD, CniError
+from cni.types.result import DNS
+
+TYPE_CHECKING = False  # not from typing: a plugin lives too short to import it
+if TYPE_CHECKING:
+    from cni.request import Request
+    from cni.types.result import Result
+
+# IP and GATEWAY are for the IPAM plugin.
+_ARGUMENTS = ("MAC", "IP", "GATEWAY")
+_MTU_HIGHEST = 65535
+
+
+def mac(request: Request) -> str:
+    """The hardware address that somebody asks for, "" for none: runtimeConfig, args.cni, then CNI_ARGS."""
+    text = (
+        request.runtime_config.string("mac")
+        or request.fields.mapping("args").mapping("cni").string("mac")
+        or request.cni_args(_ARGUMENTS).get("MAC", "")
+    )
+    return names.check_mac(text) if text else ""
+
+
+def mtu(request: Request) -> int:
+    """Bytes; 0 is the kernel's own idea."""
+    return request.fields.integer("mtu", low=0, high=_MTU_HIGHEST)
+
+
+def masquerade(request: Request) -> bool:
+    """`ipMasq`, when this backend can do it."""
+    wanted = request.fields.boolean("ipMasq")
+    if wanted:
+        backend(request, "ipMasqBackend")
+    return wanted
+
+
+def backend(request: Request, key: str) -> str:
+    """The firewall to use, "nftables" unless the configuration asks for another.
+
+    The place for "iptables"; until it is there it is refused rather than silently replaced.
+    """
+    wanted = request.fields.string(key)
+    if wanted in ("", "nftables"):
+        return "nftables"
+    if wanted == "iptables":
+        raise CniError(
+            UNSUPPORTED_FIELD,
+            f"{key} iptables is not supported",
+            hint=f"leave {key} out or set it to nftables",
+        )
+    raise CniError(INVALID_CONFIG, f"unknown {key}", repr(wanted))
+
+
+def dns(request: Request, given: Result | None) -> DNS:
+    """The configuration's DNS if it has any, else the IPAM plugin's."""
+    own = DNS.from_json(request.fields.mapping("dns"))
+    if own or given is None:
+        return own
+    return given.dns

@@ -1,0 +1,92 @@
+"""Taking an attachment back: every step is tried, whatever the one before it said."""
+
+from __future__ import annotations
+
+from cni import delegate
+from cni.attachment import veth
+from cni.fields import Fields
+from cni.nft import foreign, masquerade, tables
+from cni.types.address import Cidr
+
+TYPE_CHECKING = False  # not from typing: a plugin lives too short to import it
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cni.request import Request
+
+_DHCP = "dhcp"
+
+
+class Steps:
+    """Runs steps one by one; `finish` raises the first failure, with the others as notes."""
+
+    __slots__ = ("_failure",)
+
+    def __init__(self) -> None:
+        self._failure: Exception | None = None
+
+    def run(self, step: Callable[[], object]) -> None:
+        try:
+            step()
+        except Exception as failed:  # noqa: BLE001  whatever it is, the rest has to go too
+            if self._failure is None:
+                self._failure = failed
+            else:
+                self._failure.add_note(f"and also: {failed}")
+
+    def finish(self) -> None:
+        if self._failure is not None:
+            raise self._failure
+
+
+def owner(request: Request) -> str:
+    """The comment of the attachment's elements in nftables."""
+    return tables.comment(request.name, request.container_id, request.ifname)
+
+
+def recorded_ips(record: Fields) -> list[Cidr]:
+    return [Cidr.parse(each) for each in record.strings("ips")]
+
+
+def release_address(request: Request, steps: Steps) -> None:
+    """DEL on the IPAM plugin, if the network has one."""
+    if delegate.ipam_type(request):
+        steps.run(lambda: delegate.delete(request))
+
+
+def unrecorded(request: Request) -> None:
+    """DEL of an attachment that this plugin has no record of: made by another implementation, or never.
+
+    What it was made of is found by prevResult and by the names that the reference plugins use.
+    """
+    steps = Steps()
+    try:
+        previous = request.prev_result
+    except Exception:  # noqa: BLE001  an unreadable result is no reason to keep what can be found without
+        previous = None
+    ips = [each.address for each in previous.ips] if previous is not None else []
+    steps.run(lambda: masquerade.remove(ips, owner(request)))
+    steps.run(lambda: foreign.remove_masquerade(request.name, request.container_id, request.ifname))
+    netns = request.netns
+    if netns is not None:
+        steps.run(lambda: veth.delete_in_container(netns, request.ifname))
+    release_address(request, steps)
+    steps.finish()
+
+
+def link_and_address(request: Request, record: Fields, steps: Steps) -> None:
+    """Delete the pair of a recorded attachment and release its addresses, in the right order.
+
+    The interface goes first: its address must not be given out anew while it can still answer for it. With
+    DHCP it goes last, as the lease is given back through it.
+    """
+
+    def delete_pair() -> None:
+        veth.delete(record.string("veth"), record.string("mac"))
+
+    if delegate.ipam_type(request) == _DHCP:
+        release_address(request, steps)
+        steps.run(delete_pair)
+    else:
+        steps.run(delete_pair)
+        release_address(request, steps)

@@ -1,0 +1,39 @@
+"""Locks between plugin processes: files in /run that only one of them holds at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+
+from cni import state
+
+TYPE_CHECKING = False  # not from typing: a plugin lives too short to import it
+if TYPE_CHECKING:
+    from types import TracebackType
+
+
+class Lock:
+    """``with Lock("nft"):`` no other process is inside one of that name. Ends with the process, too."""
+
+    __slots__ = ("_fd", "_path")
+
+    def __init__(self, name: str) -> None:
+        # No network's name begins with a dot, so this is none of the directories of records.
+        self._path = f"{state.DIRECTORY}/.{name}.lock"
+        self._fd = -1
+
+    def __enter__(self) -> None:
+        os.makedirs(state.DIRECTORY, mode=0o700, exist_ok=True)
+        fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        except BaseException:
+            os.close(fd)
+            raise
+        self._fd = fd
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        os.close(self._fd)
+        self._fd = -1

@@ -1,0 +1,151 @@
+"""A table of the plugins: made with its first attachment, gone with its last, shared by all networks.
+
+Its skeleton, base chains and maps, is made once. An attachment is one element for each address or port; an
+element may jump to a chain that is made when first needed, and goes when nothing jumps to it any more. The
+kernel counts who uses a chain, so nothing here takes longer with more containers.
+"""
+
+from __future__ import annotations
+
+from cni.lock import Lock
+from linux.netlink.nftables import listing, objects
+from linux.netlink.nftables.objects import Element
+from linux.netlink.nftables.transaction import Transaction
+from linux.netlink.socket import NETFILTER, Socket
+
+TYPE_CHECKING = False  # not from typing: a plugin lives too short to import it
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from types import TracebackType
+
+    from linux.netlink.nftables.objects import Set
+    from linux.netlink.wire import Request
+
+# An element of a set, and where it belongs.
+if TYPE_CHECKING:
+    Entry = tuple[Set, Element]
+
+_COMMENT_LONGEST = 120
+
+
+class Table:
+    """The plan of a table. `skeleton` makes what is always there: `fixed` chains and sets."""
+
+    __slots__ = ("family", "fixed", "name", "skeleton")
+
+    def __init__(self, family: int, name: str, fixed: int, skeleton: Callable[[], Sequence[Request]]) -> None:
+        self.family = family
+        self.name = name
+        self.fixed = fixed
+        self.skeleton = skeleton
+
+
+class Busy(Exception):
+    """A key belongs to another attachment: `owner` is its comment."""
+
+    def __init__(self, key: Sequence[str | int], owner: str) -> None:
+        super().__init__(f"{' . '.join(map(str, key))} belongs to {owner or 'somebody else'}")
+        self.key = tuple(key)
+        self.owner = owner
+
+
+class Session:
+    """Changes to the tables of the caller's network namespace, one process at a time."""
+
+    __slots__ = ("_lock", "socket")
+
+    def __init__(self) -> None:
+        self._lock = Lock("nft")
+
+    def __enter__(self) -> Session:
+        self._lock.__enter__()
+        try:
+            self.socket = Socket(NETFILTER)
+        except BaseException:
+            self._lock.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.socket.close()
+        self._lock.__exit__(kind, value, trace)
+
+    def publish(
+        self,
+        table: Table,
+        entries: Sequence[Entry],
+        chains: Mapping[str, Sequence[bytes]],
+        *,
+        is_stale: Callable[[str], bool],
+    ) -> None:
+        """Add `entries`, all or none, with the `chains` (name to rules) that they jump to.
+
+        A key that is there is taken over when it has the same comment or when `is_stale` says so of its
+        comment; else Busy is raised.
+        """
+        transaction = Transaction()
+        exists = listing.has_table(self.socket, table.family, table.name)
+        if not exists:
+            transaction.add(*table.skeleton())
+        for name, rules in chains.items():
+            if exists and listing.has_chain(self.socket, table.family, table.name, name):
+                continue
+            transaction.add(objects.add_chain(table.family, table.name, name))
+            transaction.add(*[objects.add_rule(table.family, table.name, name, rule) for rule in rules])
+        for target, element in entries:
+            before = listing.element(self.socket, target, element.key) if exists else None
+            if before is not None:
+                if before.comment != element.comment and not is_stale(before.comment):
+                    raise Busy(element.key, before.comment)
+                transaction.add(*objects.delete_elements(target, [before]))
+            transaction.add(*objects.add_elements(target, [element]))
+        transaction.commit(self.socket)
+
+    def withdraw(self, table: Table, keys: Sequence[tuple[Set, Sequence[str | int]]], owner: str) -> None:
+        """Remove the elements with these keys whose comment is `owner`, and what is then used by nobody."""
+        found: list[Entry] = []
+        for target, key in keys:
+            element = listing.element(self.socket, target, key)
+            if element is not None and element.comment == owner:
+                found.append((target, element))
+        if not found:
+            return
+        jumps: dict[str, int] = {}
+        for _, element in found:
+            if len(element.value) == 2 and isinstance(element.value[1], str) and element.value[0] in (-3, -4):
+                jumps[element.value[1]] = jumps.get(element.value[1], 0) + 1
+        unused = [name for name, count in jumps.items() if self._users(table, name) == count]
+        left = listing.uses(self.socket, table.family, table.name) - len(unused)
+        transaction = Transaction()
+        if left <= table.fixed:
+            transaction.add(objects.delete_table(table.family, table.name))
+        else:
+            for target, element in found:
+                transaction.add(*objects.delete_elements(target, [element]))
+            for name in unused:
+                transaction.add(objects.flush_chain(table.family, table.name, name))
+                transaction.add(objects.delete_chain(table.family, table.name, name))
+        transaction.commit(self.socket)
+
+    def has(self, entries: Sequence[Entry]) -> bool:
+        """Whether every one of `entries` is there as it was published."""
+        return all(
+            listing.element(self.socket, target, element.key) == element for target, element in entries
+        )
+
+    def _users(self, table: Table, chain: str) -> int:
+        """How many elements jump to a chain: those that use it but for its own rules."""
+        own = len(listing.rules(self.socket, table.family, table.name, chain))
+        return listing.uses(self.socket, table.family, table.name, chain) - own
+
+
+def comment(network: str, container_id: str, ifname: str) -> str:
+    """The name of an attachment as a comment; too long a one is cut, with a digest of all of it."""
+    text = f"{network}/{container_id}/{ifname}"
+    if len(text.encode()) <= _COMMENT_LONGEST:
+        return text
+    from cni.attachment.names import digest
+
+    return f"{text.encode()[:80].decode(errors='ignore')}~{digest(text, 32)}"

@@ -1,0 +1,386 @@
+"""bridge: a veth pair whose host's end is a port of a bridge, which is made when it is missing."""
+
+from __future__ import annotations
+
+import errno
+
+from cni import delegate, state
+from cni.attachment import interface, names, options, sysctl, teardown, verify, veth
+from cni.errors import INTERNAL, INVALID_CONFIG, UNSUPPORTED_FIELD, CniError
+from cni.fields import Fields
+from cni.lock import Lock
+from cni.nft import mac_guard, masquerade
+from cni.types.address import Cidr
+from cni.types.result import Interface, IPConfig, Result, Route
+from linux.netlink import address, link
+from linux.netlink.batch import Batch
+from linux.netlink.socket import ROUTE, Socket
+
+TYPE_CHECKING = False  # not from typing: a plugin lives too short to import it
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from cni.attachment.veth import Namespaces, Pair
+    from cni.request import Request
+    from linux.netlink.link import Link
+    from linux.netlink.wire import Request as Message
+
+NAME = "bridge"
+
+_DEFAULT_BRIDGE = "cni0"
+_ALIAS = "made by rkt-platform's bridge plugin"
+_UP_DEADLINE = 2.5  # seconds until the port must pass packets
+_DEFAULT_ROUTES = {False: Cidr(bytes(4), 0), True: Cidr(bytes(16), 0)}
+
+
+class Config:
+    """The configuration of a request, checked. ValueError and CniError for what cannot be."""
+
+    __slots__ = (
+        "bridge", "container_up", "detect_duplicates", "force_address", "guard", "hairpin", "has_ipam",
+        "is_default_gateway", "is_gateway", "isolated", "mac", "masquerade", "mtu", "promiscuous",
+    )  # fmt: skip
+
+    def __init__(self, request: Request) -> None:
+        fields = request.fields
+        self.bridge = link.check_name(fields.string("bridge") or _DEFAULT_BRIDGE)
+        self.is_default_gateway = fields.boolean("isDefaultGateway")
+        self.is_gateway = fields.boolean("isGateway") or self.is_default_gateway
+        self.force_address = fields.boolean("forceAddress")
+        self.masquerade = options.masquerade(request)
+        self.mtu = options.mtu(request)
+        self.hairpin = fields.boolean("hairpinMode")
+        self.promiscuous = fields.boolean("promiscMode")
+        self.guard = fields.boolean("macspoofchk")
+        self.detect_duplicates = fields.boolean("enabledad")
+        self.isolated = fields.boolean("portIsolation")
+        self.container_up = not fields.boolean("disableContainerInterface")
+        self.mac = options.mac(request)
+        self.has_ipam = bool(delegate.ipam_type(request))
+        if self.hairpin and self.promiscuous:
+            raise request.refuse("cannot set hairpin mode and promiscuous mode at the same time")
+        if not self.container_up and self.has_ipam:
+            raise request.refuse("cannot use IPAM when disableContainerInterface is set")
+        _refuse_vlans(fields)
+
+
+def add(request: Request) -> Result:
+    """Make the attachment; when that fails nothing of it is left."""
+    config = Config(request)
+    with veth.Namespaces(request) as namespaces:
+        pair = veth.plan(request, namespaces, mac=config.mac, mtu=config.mtu)
+        if state.load(request, NAME) is not None:
+            # The container has no such interface: the record is of an ADD that was killed.
+            delete(request)
+        made: dict[str, object] = {
+            "veth": pair.host,
+            "mac": pair.host_mac,
+            "containerMAC": pair.container_mac,
+            "bridge": config.bridge,
+        }
+        try:
+            state.save(request, NAME, made)
+            result = _make(request, config, namespaces, pair, made)
+            state.save(request, NAME, {**made, "complete": True})
+        except BaseException as failure:
+            try:
+                delete(request)
+            except Exception as second:  # noqa: BLE001  told with the failure that led here
+                failure.add_note(f"and undoing failed: {second}")
+            raise
+    return result
+
+
+def check(request: Request) -> None:
+    config = Config(request)
+    result = verify.previous(request)
+    record = state.load(request, NAME)
+    made = None if record is None else Fields(record)
+    if config.has_ipam:
+        delegate.check(request)
+    with veth.Namespaces(request) as namespaces:
+        inside = verify.container(request, namespaces, result, None if made is None else made.strings("ips"))
+        verify.routes(namespaces, result)
+        bridge = link.get(namespaces.host, config.bridge)
+        if bridge is None or bridge.kind != "bridge":
+            raise verify.damaged(f"the bridge {config.bridge} is missing")
+        name = made.string("veth") if made is not None else _port_of(namespaces, bridge, inside)
+        port = verify.host_end(namespaces, name, inside)
+        if port.master != bridge.index:
+            raise verify.damaged(f"{port.name} is not a port of {config.bridge}")
+        if port.hairpin != (config.hairpin or (config.promiscuous and port.hairpin)):
+            raise verify.damaged(f"hairpin mode of {port.name} is {'on' if port.hairpin else 'off'}")
+    if made is not None:
+        _check_rules(request, made)
+
+
+def delete(request: Request) -> None:
+    """Take everything of the attachment away; the bridge stays, unless an ADD that failed had made it."""
+    record = state.load(request, NAME)
+    if record is None:
+        teardown.unrecorded(request)
+        return
+    made = Fields(record)
+    owner = teardown.owner(request)
+    steps = teardown.Steps()
+    if made.boolean("masquerade"):
+        steps.run(lambda: masquerade.remove(teardown.recorded_ips(made), owner))
+    if made.boolean("guarded"):
+        steps.run(lambda: mac_guard.remove(made.string("veth"), made.string("containerMAC"), owner))
+    teardown.link_and_address(request, made, steps)
+    if not made.boolean("complete"):
+        steps.run(lambda: _undo_bridge(made))
+    steps.finish()
+    state.remove(request, NAME)
+
+
+def collect(request: Request) -> None:
+    """Delete every attachment that is not valid; and the bridge, once it is ours and has no port."""
+    steps = teardown.Steps()
+    valid = request.valid_attachments
+    for each in list(state.stale(NAME, request.name, valid)):
+        steps.run(lambda each=each: delete(each))  # type: ignore[misc]
+    if delegate.ipam_type(request):
+        steps.run(lambda: delegate.collect(request))
+    bridge = request.fields.string("bridge") or _DEFAULT_BRIDGE
+    if not valid:
+        steps.run(lambda: _remove_bridge(bridge))
+    steps.finish()
+
+
+def _make(
+    request: Request, config: Config, namespaces: Namespaces, pair: Pair, made: dict[str, object]
+) -> Result:
+    given = delegate.add(request) if config.has_ipam else None
+    ips = _addresses(config, given)
+    made["ips"] = [str(each.address) for each in ips]
+    made["masquerade"] = config.masquerade and bool(ips)
+    made["guarded"] = config.guard
+    routes = _routes(config, given, ips)
+    with Lock("bridge"):
+        # Known before it is made: an ADD that is killed in between leaves a bridge that is found again.
+        made["madeBridge"] = link.get(namespaces.host, config.bridge) is None
+        state.save(request, NAME, made)
+        bridge = _ensure_bridge(namespaces, config)
+        veth.create(namespaces, pair, master=bridge.index, port=_port_options(pair, config))
+    if config.container_up:
+        interface.configure(
+            namespaces,
+            pair,
+            ips,
+            interface.routes_of(pair.index, ips, routes),
+            detect_duplicates=config.detect_duplicates,
+        )
+    if config.is_gateway and ips:
+        _make_gateway(request, config, namespaces, bridge, ips, made)
+    owner = teardown.owner(request)
+    if made["masquerade"]:
+        masquerade.add([each.address for each in ips], owner)
+    if config.guard:
+        mac_guard.add(pair.host, pair.container_mac, owner)
+    if config.container_up:
+        interface.wait_until_forwarding(namespaces, pair.host, _UP_DEADLINE)
+    if bridge.alias != _ALIAS:
+        # Somebody else's may have taken over the address of its new port.
+        bridge = link.get(namespaces.host, config.bridge) or bridge
+    return Result(
+        interfaces=[
+            Interface(bridge.name, mac=bridge.mac),
+            Interface(pair.host, mac=pair.host_mac),
+            Interface(pair.container, mac=pair.container_mac, sandbox=request.netns or ""),
+        ],
+        ips=ips,
+        routes=routes,
+        dns=options.dns(request, given),
+    )
+
+
+def _addresses(config: Config, given: Result | None) -> list[IPConfig]:
+    """The addresses of the IPAM plugin, of the container's interface and with their gateways."""
+    if given is None:
+        return []
+    if not given.ips:
+        raise CniError(INVALID_CONFIG, "IPAM plugin returned missing IP config")
+    return [
+        IPConfig(
+            each.address,
+            gateway=each.gateway or (interface.first_address(each.address) if config.is_gateway else None),
+            interface=2,
+            label=each.label,
+        )
+        for each in given.ips
+    ]
+
+
+def _routes(config: Config, given: Result | None, ips: Sequence[IPConfig]) -> list[Route]:
+    """The IPAM plugin's routes, and a default one through the bridge unless it gives one itself."""
+    routes = list(given.routes) if given is not None else []
+    if config.is_default_gateway:
+        for each in ips:
+            default = _DEFAULT_ROUTES[each.address.v6]
+            if each.gateway and not any(known.dst.network == default for known in routes):
+                routes.append(Route(default, gw=each.gateway))
+    return routes
+
+
+def _ensure_bridge(namespaces: Namespaces, config: Config) -> Link:
+    """The bridge, made or found, up, and deaf to router advertisements (CVE-2020-10749)."""
+    batch = Batch(namespaces.host)
+    found = link.get(namespaces.host, config.bridge)
+    if found is None:
+        mac = names.bridge_mac(config.bridge, state.boot_id())
+        request = link.create_bridge(config.bridge, mac=mac, mtu=config.mtu)
+        batch.add(request.tolerating(errno.EEXIST), link.change(config.bridge, alias=_ALIAS))
+        batch.commit()
+        found = link.get(namespaces.host, config.bridge)
+    if found is None:
+        raise CniError(INTERNAL, f"the bridge {config.bridge} went away while it was set up")
+    if found.kind != "bridge":
+        raise CniError(
+            INVALID_CONFIG, f"{config.bridge} is not a bridge", f"but {found.kind or 'hardware or lo'}"
+        )
+    sysctl.of_interface("ipv6", config.bridge, "accept_ra", 0)
+    if config.promiscuous and not found.flags & link.PROMISCUOUS:
+        batch.add(link.change(config.bridge, promiscuous=True))
+    if not found.is_up:
+        batch.add(link.change(config.bridge, up=True))
+    if len(batch):
+        batch.commit()
+    return found
+
+
+def _port_options(pair: Pair, config: Config) -> Message | None:
+    if not (config.hairpin or config.isolated):
+        return None
+    return link.set_bridge_port(pair.host, hairpin=config.hairpin or None, isolated=config.isolated or None)
+
+
+def _make_gateway(
+    request: Request,
+    config: Config,
+    namespaces: Namespaces,
+    bridge: Link,
+    ips: Sequence[IPConfig],
+    made: dict[str, object],
+) -> None:
+    """Give the bridge the containers' gateway addresses, and let the host forward."""
+    wanted = [Cidr(each.gateway, each.address.length) for each in ips if each.gateway]
+    present = [Cidr.parse(str(each)) for each in address.addresses(namespaces.host, bridge.index)]
+    missing = [each for each in dict.fromkeys(wanted) if each not in present]
+    made["gateways"] = [str(each) for each in wanted]
+    made["newGateways"] = [str(each) for each in missing]
+    batch = Batch(namespaces.host)
+    if missing:
+        for each in _conflicts(request, present, wanted):
+            if not config.force_address:
+                raise CniError(
+                    INVALID_CONFIG,
+                    f"{config.bridge} already has an IP address different from {missing[0]}",
+                    f"it has {each}",
+                    hint="set forceAddress to replace it",
+                )
+            batch.add(address.delete(bridge.index, str(each)).tolerating(errno.EADDRNOTAVAIL))
+        state.save(request, NAME, made)
+        if any(each.v6 for each in missing):
+            sysctl.of_interface("ipv6", config.bridge, "disable_ipv6", 0)
+        for each in missing:
+            # Somebody else's first ADD may have been faster.
+            flags = address.NODAD if each.v6 else 0
+            batch.add(address.add(bridge.index, str(each), flags=flags).tolerating(errno.EEXIST))
+    if bridge.mac and not bridge.alias:
+        # Not made here, so perhaps not pinned: set to what it is, it no longer follows that of its ports.
+        batch.add(link.change(config.bridge, mac=bridge.mac))
+    batch.commit()
+    for v6 in {each.v6 for each in wanted}:
+        sysctl.enable_forwarding(v6=v6)
+
+
+def _conflicts(request: Request, present: Sequence[Cidr], wanted: Sequence[Cidr]) -> list[Cidr]:
+    """Addresses of the bridge that do not go with `wanted`: any other one of IPv4, overlapping ones of IPv6.
+
+    The gateways of the network's other attachments do: it may have several ranges.
+    """
+    families = {each.v6 for each in wanted}
+    suspects = [
+        each
+        for each in present
+        if each not in wanted
+        and each.v6 in families
+        and (not each.v6 or any(each.contains(new.packed) or new.contains(each.packed) for new in wanted))
+    ]
+    if not suspects:
+        return []
+    known: set[str] = set()
+    for other in state.stale(NAME, request.name, ()):
+        record = state.load(other, NAME)
+        if record is not None and Fields(record).string("bridge") == request.fields.string(
+            "bridge", _DEFAULT_BRIDGE
+        ):
+            known.update(Fields(record).strings("gateways"))
+    return [each for each in suspects if str(each) not in known]
+
+
+def _check_rules(request: Request, made: Fields) -> None:
+    owner = teardown.owner(request)
+    if made.boolean("masquerade") and not masquerade.is_complete(teardown.recorded_ips(made), owner):
+        raise verify.damaged("the masquerade rules of the attachment are missing")
+    if made.boolean("guarded"):
+        port, mac = made.string("veth"), made.string("containerMAC")
+        if not mac_guard.is_complete(port, mac, owner):
+            raise verify.damaged("the rules against forged MAC addresses are missing")
+
+
+def _port_of(namespaces: Namespaces, bridge: Link, inside: Link) -> str:
+    """The port of the bridge that is the other end of the container's interface."""
+    for each in link.links(namespaces.host, master=bridge.index):
+        if each.index == inside.peer and each.peer == inside.index:
+            return each.name
+    raise verify.damaged(f"no port of {bridge.name} leads to {inside.name}")
+
+
+def _undo_bridge(made: Fields) -> None:
+    """Of an ADD that did not end: the bridge if it made it, else the addresses that it gave it."""
+    name = made.string("bridge")
+    if made.boolean("madeBridge"):
+        _remove_bridge(name)
+        return
+    with Lock("bridge"), Socket(ROUTE) as socket:
+        found = link.get(socket, name)
+        if found is None or link.links(socket, master=found.index):
+            return
+        batch = Batch(socket)
+        for each in made.strings("newGateways"):
+            batch.add(address.delete(found.index, each).tolerating(errno.EADDRNOTAVAIL))
+        if len(batch):
+            batch.commit()
+
+
+def _remove_bridge(name: str) -> None:
+    """Delete a bridge that this plugin made, when it has no port."""
+    with Lock("bridge"), Socket(ROUTE) as socket:
+        found = link.get(socket, name)
+        if found is None or found.kind != "bridge" or found.alias not in ("", _ALIAS):
+            return
+        if found.alias != _ALIAS and found.mac != names.bridge_mac(name, state.boot_id()):
+            return
+        if not link.links(socket, master=found.index):
+            batch = Batch(socket)
+            batch.add(link.delete(name).tolerating(errno.ENODEV))
+            batch.commit()
+
+
+def _refuse_vlans(fields: Fields) -> None:
+    """VLANs of a bridge: checked, and refused."""
+    vlan = fields.integer("vlan", low=0, high=4094)
+    for each in fields.mappings("vlanTrunk"):
+        low = each.optional_integer("minID", low=1, high=4094)
+        high = each.optional_integer("maxID", low=1, high=4094)
+        single = each.optional_integer("id", low=1, high=4094)
+        if (low is None) != (high is None):
+            raise ValueError("vlanTrunk: minID and maxID go together")
+        if low is not None and high is not None and low > high:
+            raise ValueError(f"vlanTrunk: minID {low} is above maxID {high}")
+        if low is None and single is None:
+            raise ValueError("vlanTrunk: an entry has neither id nor minID and maxID")
+    if vlan or fields.array("vlanTrunk"):
+        raise CniError(UNSUPPORTED_FIELD, "VLANs of a bridge are not supported", f"vlan {vlan}")
