@@ -20,7 +20,10 @@ import isolation
 
 # Names of ours in directories that other programs use too.
 _PREFIXES = ("rkt", "cni", "appc", "acbuild", "actool")
-_OWN_DIRECTORIES = ("/run", "/run/netns", "/run/lock")
+_STATE = "/run/rkt-platform"
+_OWN_DIRECTORIES = ("/run", "/run/netns", "/run/lock", _STATE, f"{_STATE}/cni", f"{_STATE}/pods")
+# What stays on a host for good: the places for state, without any state in them.
+_PLACES = (_STATE, f"{_STATE}/cni", f"{_STATE}/pods", f"{_STATE}/network.lock")
 _SHARED_DIRECTORIES = ("/tmp", "/dev/shm", "/var/lib", "/etc")
 # A process that was told to end gets this many seconds to do so before it counts as left behind.
 _GRACE = 2.0
@@ -108,13 +111,13 @@ def _ours_in(directories: tuple[str, ...]) -> frozenset[str]:
             names = os.listdir(directory)
         except (FileNotFoundError, PermissionError):
             continue
-        ours = directory == "/run/netns"
+        ours = directory.startswith(("/run/netns", "/run/rkt-platform"))
         found |= {
             f"{directory}/{name}"
             for name in names
             if (ours or name.startswith(_PREFIXES)) and not name.startswith("rkt-tests-")
         }
-    return frozenset(found)
+    return frozenset(found - set(_PLACES))
 
 
 def processes() -> frozenset[Process]:
