@@ -79,6 +79,7 @@ def stale(plugin: str, network: str, valid: Collection[tuple[str, str]]) -> Iter
     Records of another boot, and damaged ones, speak of nothing that exists: they are removed here.
     """
     directory = f"{DIRECTORY}/{network}"
+    volatile.collect(directory)
     try:
         names = os.listdir(directory)
     except FileNotFoundError:
@@ -103,11 +104,14 @@ def every() -> Iterator[tuple[str, Request]]:
     except FileNotFoundError:
         return
     for network in networks:
+        volatile.collect(f"{DIRECTORY}/{network}")
         try:
             names = os.listdir(f"{DIRECTORY}/{network}")
         except (FileNotFoundError, NotADirectoryError):
             continue
         for name in names:
+            if name.startswith("."):
+                continue
             record = _read(f"{DIRECTORY}/{network}/{name}")
             if record is not None:
                 yield record.string("plugin"), _request(record)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 
+_PREFIX = ".new-"
+
 
 def replace(path: str, data: bytes, mode: int = 0o600) -> None:
     """Make `path` a file that holds `data`; its directory must exist. Raises OSError.
@@ -15,7 +17,7 @@ def replace(path: str, data: bytes, mode: int = 0o600) -> None:
     A symbolic link at `path` is replaced, not followed.
     """
     directory, _, name = path.rpartition("/")
-    temporary = f"{directory}/.{name[:100]}-{os.getpid()}-{os.urandom(4).hex()}"
+    temporary = f"{directory}/{_PREFIX}{os.getpid()}-{os.urandom(4).hex()}-{name[:100]}"
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
     try:
         with open(fd, "wb") as file:
@@ -24,3 +26,18 @@ def replace(path: str, data: bytes, mode: int = 0o600) -> None:
     except BaseException:
         os.unlink(temporary)
         raise
+
+
+def collect(directory: str) -> None:
+    """Remove what killed calls of `replace` left in `directory`, which may be missing."""
+    try:
+        names = os.listdir(directory)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for name in names:
+        pid = name.removeprefix(_PREFIX).partition("-")[0]
+        if name.startswith(_PREFIX) and not os.path.exists(f"/proc/{pid}"):
+            try:
+                os.unlink(f"{directory}/{name}")
+            except FileNotFoundError:
+                continue

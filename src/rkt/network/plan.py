@@ -238,6 +238,8 @@ def registered() -> Iterator[Plan]:
     except FileNotFoundError:
         return
     for name in names:
+        if name.startswith("."):
+            continue
         try:
             yield _read(f"{REGISTRY}/{name}", "")
         except (FileNotFoundError, ValueError):

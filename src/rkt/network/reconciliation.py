@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 
+from cni import volatile
 from cni.errors import CniError
 from rkt.errors import RktError
 from rkt.network import joining, plan
@@ -38,6 +39,7 @@ def reconcile(live: Collection[str], data_dir: str) -> None:
             if _is_gone(each, live, data_dir):
                 problems += joining.undo(each)
                 problems += _unpin(each.netns)
+        volatile.collect(plan.REGISTRY)
         problems += _collect_records(known)
         _collect_leases()
     finally:
@@ -122,4 +124,8 @@ def _collect_leases() -> None:
 
 
 def _same(left: str, right: str) -> bool:
-    return os.path.realpath(left) == os.path.realpath(right)
+    """Whether both name one directory; one that is gone is compared by its name."""
+    try:
+        return os.path.samefile(left, right)
+    except OSError:
+        return os.path.abspath(left) == os.path.abspath(right)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -88,6 +89,20 @@ def test_a_damaged_record_is_forgotten(dummy: Dummy, tmp_path: Path) -> None:
     record.write_text('{"boot": 5}')
     assert _call("GC") == (0, None)
     assert not record.exists()
+
+
+def test_a_half_made_record_is_collected_with_its_writer_gone(dummy: Dummy, tmp_path: Path) -> None:
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    directory = tmp_path / "records/n"
+    directory.mkdir(parents=True)
+    ours, theirs = (directory / f".new-{pid}-00000000-x" for pid in (os.getpid(), child))
+    ours.touch()
+    theirs.touch()
+    assert _call("GC") == (0, None)
+    assert list(directory.iterdir()) == [ours]
 
 
 def test_long_container_ids_have_records_too(dummy: Dummy) -> None:
