@@ -89,14 +89,18 @@ class Opened:
     """
 
     def __init__(self, file: BinaryIO, limits: Limits = DEFAULT) -> None:
-        self._file = file
+        self._file = _opened_again(file)
         self._limits = limits
-        self._kind = detect(peek(file))
         self._process: Any = None
-        if self._kind == ZSTD and not zstd_is_built_in():
-            self._process = _start_zstd(file, limits)
-        elif self._kind is not None:
-            _IMPORTS[self._kind]()
+        try:
+            self._kind = detect(peek(self._file))
+            if self._kind == ZSTD and not zstd_is_built_in():
+                self._process = _start_zstd(self._file, limits)
+            elif self._kind is not None:
+                _IMPORTS[self._kind]()
+        except BaseException:
+            self._file.close()
+            raise
 
     def fileno(self) -> int:
         """The fd that the reading process must keep."""
@@ -110,11 +114,17 @@ class Opened:
         return _bounded(_from_program(self._process, taken), taken, self._limits)
 
     def close(self) -> None:
-        """End the helper program if there is one. The file stays open."""
+        """End the helper program if there is one. The caller's file stays open, and where it was."""
+        self._file.close()
         if self._process is not None:
             self._process.stdout.close()
             self._process.kill()
             self._process.wait()
+
+
+def _opened_again(file: BinaryIO) -> BinaryIO:
+    """The file under a position of its own: another process that reads on must not move the caller's."""
+    return open(f"/proc/self/fd/{file.fileno()}", "rb")
 
 
 class _Taken:
@@ -205,10 +215,10 @@ def _zstd(taken: _Taken, limits: Limits) -> Iterator[bytes]:
     class Frame:
         """One frame of python-zstandard, which cannot bound its output: so the input is fed in slices.
 
-        The densest input is a run of 4-byte blocks of 128 KiB each, 64 MiB from one slice.
+        The densest input is a run of 4-byte blocks of 128 KiB each, 16 MiB from one slice.
         """
 
-        SLICE = 2048
+        SLICE = 512
 
         def __init__(self) -> None:
             self._z = zstandard.ZstdDecompressor(max_window_size=limits.memory).decompressobj()
@@ -261,7 +271,8 @@ def zstd_is_built_in() -> bool:
 
 
 def _zstd_program(taken: _Taken, limits: Limits) -> Iterator[bytes]:
-    process = _start_zstd(taken.file, limits)
+    with _opened_again(taken.file) as file:
+        process = _start_zstd(file, limits)
     try:
         yield from _from_program(process, taken)
         if process.wait():
