@@ -70,7 +70,13 @@ def parse(data: bytes, *, limit: int = LIMIT) -> object:
         raise ValueError("the text starts with a byte order mark")
     start = len(text) - len(text.lstrip(_BLANKS))
     try:
-        value, end = _scanner()(text, start)
+        try:
+            value, end = _scanner()(text, start)
+        except SystemError:
+            # The C half makes its error from a class of the other half, which must be loaded for that.
+            import json.decoder  # noqa: F401
+
+            value, end = _scanner()(text, start)
     except StopIteration as stop:
         place = stop.value if isinstance(stop.value, int) else start
         raise ValueError(f"{_position(text, place)}: a JSON value is missing") from None

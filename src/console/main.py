@@ -103,15 +103,28 @@ def _dispatch(program: Program, argv: list[str], out: Output) -> int:
     if rest[0] in ("--version", "-version"):
         out.line(program.version())
         return 0
+    early: list[str] = []
     if rest[0].startswith("-"):
-        known = [f"--{flag.name}" for flag in program.flags if not flag.hidden]
-        name = rest[0].split("=")[0]
-        raise UsageError(f"unknown flag: {name}", hint=near(name, known, "`{}`"))
+        early, rest = _early_flags(program, rest)
     try:
         verb, used = program.find(rest)
     except IncompleteVerb as error:
         return _family(program, error, rest, out)
-    return call(program, verb, rest[used:], flags, out)
+    return call(program, verb, [*early, *rest[used:]], flags, out)
+
+
+def _early_flags(program: Program, rest: list[str]) -> tuple[list[str], list[str]]:
+    """The flags of a verb that were typed in front of it, as rkt allowed, and what follows them.
+
+    A value must stand behind `=`. UsageError for what looks like a mistyped global flag.
+    """
+    known = [f"--{flag.name}" for flag in program.flags if not flag.hidden]
+    name = rest[0].split("=")[0]
+    hint = near(name, known, "`{}`")
+    count = next((index for index, word in enumerate(rest) if not word.startswith("-")), len(rest))
+    if hint is not None or count == len(rest):
+        raise UsageError(f"unknown flag: {name}", hint=hint)
+    return rest[:count], rest[count:]
 
 
 def _family(program: Program, error: IncompleteVerb, rest: list[str], out: Output) -> int:

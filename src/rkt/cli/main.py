@@ -83,15 +83,28 @@ def settings(flags: Mapping[str, object]) -> GlobalOptions:
     from rkt.settings import DATA_DIR, LOCAL_CONFIG, SYSTEM_CONFIG, GlobalOptions, parse_insecure
 
     insecure = flags.get("insecure-options")
+    local = str(flags.get("local-config") or LOCAL_CONFIG)
+    system = str(flags.get("system-config") or SYSTEM_CONFIG)
+    user = str(flags.get("user-config") or "")
     return GlobalOptions(
-        data_dir=_resolved(str(flags.get("dir") or DATA_DIR)),
-        local_config=str(flags.get("local-config") or LOCAL_CONFIG),
-        system_config=str(flags.get("system-config") or SYSTEM_CONFIG),
-        user_config=str(flags.get("user-config") or ""),
+        data_dir=_resolved(str(flags.get("dir") or _configured_data_dir(system, local, user) or DATA_DIR)),
+        local_config=local,
+        system_config=system,
+        user_config=user,
         insecure=parse_insecure(insecure if isinstance(insecure, list) else []),
         debug=bool(flags.get("debug")),
         trust_keys_from_https=bool(flags.get("trust-keys-from-https")),
     )
+
+
+def _configured_data_dir(*directories: str) -> str:
+    """The data directory of `paths.d`, empty when none is configured; strongest directory last."""
+    used = [directory for directory in directories if directory and os.path.isdir(f"{directory}/paths.d")]
+    if not used:
+        return ""
+    from rkt.config.merged import load_paths
+
+    return load_paths(used).data
 
 
 def _resolved(path: str) -> str:

@@ -227,14 +227,9 @@ class Remote:
                     )
                 )
                 return self._store.resolve(known.image_id)
-            if deferred:
-                again = self._signature(signature_address, signature_file)
-                if again is None:
-                    raise RktError(
-                        "error downloading the signature file: server asked to defer the download again"
-                    )
-                made = self._verifier.read(again)
             try:
+                if deferred:
+                    made = self._deferred_signature(signature_address)
                 checks = [check] if check is not None else []
                 if made is not None:
                     checks.append(self._verifier.verify(partial.fd, made, name))
@@ -301,6 +296,12 @@ class Remote:
             missing = isinstance(error, BadStatus) and error.status == 404
             hint = "an image without a signature needs --insecure-options=image" if missing else error.hint
             raise RktError(f"error downloading the signature file: {error}", hint=hint) from error
+
+    def _deferred_signature(self, address: str) -> Signature:
+        data = self._signature(address, None)
+        if data is None:
+            raise RktError("error downloading the signature file: server asked to defer the download again")
+        return self._verifier.read(data)
 
     # --- into the store
 

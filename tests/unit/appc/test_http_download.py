@@ -173,6 +173,19 @@ def test_range_not_satisfiable_begins_anew(client: Client, https_server: Server,
     assert partial.content() == b"new"
 
 
+def test_a_complete_file_is_only_asked_about(client: Client, https_server: Server, partial: Partial) -> None:
+    https_server.resource("/x.aci", OLD, etag='"one"')
+    partial.fetch(client, https_server.url("/x.aci"))
+    https_server.requests.clear()
+    done = partial.fetch(client, https_server.url("/x.aci"))
+    assert (done.size, done.etag, done.resumed) == (len(OLD), '"one"', True)
+    [request] = https_server.requests
+    assert request.headers["if-none-match"] == '"one"'
+    https_server.resource("/x.aci", NEW, etag='"two"')
+    assert partial.fetch(client, https_server.url("/x.aci")).etag == '"two"'
+    assert partial.content() == NEW
+
+
 def test_a_second_cut_keeps_both_parts(client: Client, https_server: Server, partial: Partial) -> None:
     cut(client, https_server, partial, etag='"one"')
     https_server.resource("/x.aci", OLD, etag='"one"', cut_after=70_000)

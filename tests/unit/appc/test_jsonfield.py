@@ -140,3 +140,24 @@ def test_a_hostile_list_does_not_make_a_huge_message() -> None:
 
 def test_errors_show_hostile_text_on_one_line() -> None:
     assert jsonfield.quoted('a"\n\x1b[2J\u202e' + "b" * 100) == '"a\\"\\n\\x1b[2J\\u202e' + "b" * 52 + '…"'
+
+
+def test_malformed_text_is_an_error_also_where_the_json_package_was_never_loaded() -> None:
+    """The C scanner finds its error class in json.decoder; if that is missing, it fails without an error."""
+    import subprocess
+    import sys
+    from pathlib import Path
+
+    import appc.jsonfield
+
+    source = str(Path(appc.jsonfield.__file__).parents[1])
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from appc import jsonfield\n"
+        "assert 'json.decoder' not in sys.modules\n"
+        "try: jsonfield.parse(b'{')\n"
+        "except ValueError as error: print(error)\n"
+    )
+    command = [sys.executable, "-I", "-S", "-c", code, source]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("line 1 column 2: ")
