@@ -40,6 +40,16 @@ def of_interface(family: str, interface: str, name: str, value: int) -> None:
     write(f"{family}/conf/{interface}/{name}", value)
 
 
+def host_side(interface: str) -> None:
+    """Settings of a bridge, or of the host's end of a pair, before anything can arrive at it.
+
+    Containers do not tell the host who its router is (CVE-2020-10749). And the host's link-local address is
+    usable at once: until then it could ask for no container's, and would lose what it should forward to it.
+    """
+    of_interface("ipv6", interface, "accept_ra", 0)
+    of_interface("ipv6", interface, "accept_dad", 0)
+
+
 def enable_forwarding(*, v6: bool) -> None:
     """Let the host route packets between its interfaces."""
     write("ipv6/conf/all/forwarding" if v6 else "ipv4/ip_forward", 1)

@@ -114,7 +114,7 @@ def create(namespaces: Namespaces, pair: Pair, *, master: int = 0, port: Message
     if port is not None:
         batch.add(port)
     made = link.created(batch.commit()[0])
-    sysctl.of_interface("ipv6", pair.host, "accept_ra", 0)
+    sysctl.host_side(pair.host)
     if made is None:
         made = link.get(namespaces.host, pair.host)
     if made is None or not made.peer:

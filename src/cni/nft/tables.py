@@ -103,8 +103,18 @@ class Session:
             transaction.add(*objects.add_elements(target, [element]))
         transaction.commit(self.socket)
 
-    def withdraw(self, table: Table, keys: Sequence[tuple[Set, Sequence[str | int]]], owner: str) -> None:
-        """Remove the elements with these keys whose comment is `owner`, and what is then used by nobody."""
+    def withdraw(
+        self,
+        table: Table,
+        keys: Sequence[tuple[Set, Sequence[str | int]]],
+        owner: str,
+        *,
+        before_delete: Callable[[], object] | None = None,
+    ) -> None:
+        """Remove the elements with these keys whose comment is `owner`, and what is then used by nobody.
+
+        `before_delete` is called when that is the whole table.
+        """
         found: list[Entry] = []
         for target, key in keys:
             element = listing.element(self.socket, target, key)
@@ -120,6 +130,8 @@ class Session:
         left = listing.uses(self.socket, table.family, table.name) - len(unused)
         transaction = Transaction()
         if left <= table.fixed:
+            if before_delete is not None:
+                before_delete()
             transaction.add(objects.delete_table(table.family, table.name))
         else:
             for target, element in found:

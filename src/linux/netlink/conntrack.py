@@ -14,6 +14,8 @@ from linux.netlink.batch import Batch
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from linux.netlink.socket import Socket
 
 _SUBSYSTEM = 1 << 8
@@ -23,8 +25,9 @@ _ORIGINAL, _REPLY, _ZONE, _ID, _FILTER = 1, 2, 18, 12, 25
 _IP, _PROTOCOL = 1, 2
 _SOURCES, _DESTINATIONS = (1, 3), (2, 4)
 _NUMBER, _SOURCE_PORT, _DESTINATION_PORT = 1, 2, 3
-# Bits of CTA_FILTER_ORIG_FLAGS (net/netfilter/nf_internals.h).
-_FILTER_NUMBER, _FILTER_DESTINATION_PORT = 1 << 3, 1 << 5
+# Bits of CTA_FILTER_ORIG_FLAGS and CTA_FILTER_REPLY_FLAGS (net/netfilter/nf_internals.h).
+_FILTER_SOURCE, _FILTER_NUMBER, _FILTER_DESTINATION_PORT = 1 << 0, 1 << 3, 1 << 5
+_AF_INET = 2
 
 
 class Flow:
@@ -48,42 +51,51 @@ class Flow:
         return wire.Request(_DELETE, 0, self._delete, "delete tracked connection", (errno.ENOENT,))
 
 
-def flows(socket: Socket, *, family: int, protocol: int, destination_port: int) -> list[Flow]:
-    """Connections of `protocol` (17 UDP, 6 TCP) whose first packet was for `destination_port`."""
-    numbers = wire.u8(_NUMBER, protocol) + wire.be16(_DESTINATION_PORT, destination_port)
-    flags = _FILTER_NUMBER | _FILTER_DESTINATION_PORT
-    body = _MESSAGE.pack(family, 0, 0)
-    body += wire.nested(_ORIGINAL, wire.nested(_PROTOCOL, numbers))
-    body += wire.nested(_FILTER, wire.u32(1, flags), wire.u32(2, 0))
+def flows(
+    socket: Socket, *, family: int, protocol: int = 0, destination_port: int = 0, answerer: str = ""
+) -> list[Flow]:
+    """Connections of a family (2 IPv4, 10 IPv6), of those that have all that is given.
+
+    `protocol` (17 UDP, 6 TCP) and `destination_port` (it needs a protocol) are of the first packet;
+    `answerer` is the address that answers, after translation.
+    """
+    parts, original, reply = [], 0, 0
+    if protocol:
+        numbers = wire.u8(_NUMBER, protocol)
+        original |= _FILTER_NUMBER
+        if destination_port:
+            numbers += wire.be16(_DESTINATION_PORT, destination_port)
+            original |= _FILTER_DESTINATION_PORT
+        parts.append(wire.nested(_ORIGINAL, wire.nested(_PROTOCOL, numbers)))
+    if answerer:
+        answering_family, raw = wire.pack_address(answerer)
+        source = wire.attribute(_SOURCES[0] if answering_family == _AF_INET else _SOURCES[1], raw)
+        parts.append(wire.nested(_REPLY, wire.nested(_IP, source)))
+        reply |= _FILTER_SOURCE
+    parts.append(wire.nested(_FILTER, wire.u32(1, original), wire.u32(2, reply)))
+    header = _MESSAGE.pack(family, 0, 0)
     try:
-        answers = socket.dump(wire.Request(_GET, 0, body, "list tracked connections"))
+        answers = socket.dump(wire.Request(_GET, 0, header + b"".join(parts), "list tracked connections"))
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):
             raise
         # Before Linux 5.8 the kernel does not filter.
-        body = _MESSAGE.pack(family, 0, 0)
-        answers = socket.dump(wire.Request(_GET, 0, body, "list tracked connections"))
+        answers = socket.dump(wire.Request(_GET, 0, header, "list tracked connections"))
     found = [Flow(message) for message in answers]
-    return [f for f in found if (f.protocol, f.destination_port) == (protocol, destination_port)]
+    return [
+        flow
+        for flow in found
+        if protocol in (0, flow.protocol)
+        and destination_port in (0, flow.destination_port)
+        and answerer in ("", flow.answerer)
+    ]
 
 
-def forget(
-    socket: Socket,
-    *,
-    family: int,
-    protocol: int,
-    destination_port: int,
-    destination: str | None = None,
-    answerer: str | None = None,
-) -> int:
-    """Forget the connections to a port, of only one `destination` or `answerer` when given; how many."""
+def forget(socket: Socket, forgotten: Iterable[Flow]) -> None:
+    """Forget connections; those that ended meanwhile are no error."""
     batch = Batch(socket)
-    for flow in flows(socket, family=family, protocol=protocol, destination_port=destination_port):
-        if destination in (None, flow.destination) and answerer in (None, flow.answerer):
-            batch.add(flow.delete())
-    count = len(batch)
+    batch.add(*[flow.delete() for flow in forgotten])
     batch.commit()
-    return count
 
 
 def _tuple(raw: bytes) -> tuple[int, str, str, int, int]:
