@@ -58,12 +58,14 @@ class Cached(Value):
 class Cache:
     """The directory ``<root>/results``.
 
-    `durable` False is for a caller all of whose plugins forget at the next boot what they did.
+    `durable` False is for a caller all of whose plugins forget at the next boot what they did;
+    `make_root` False for one whose root is a part of something that is not to be made again when it is gone.
     """
 
-    def __init__(self, root: str = DIRECTORY, *, durable: bool = True) -> None:
+    def __init__(self, root: str = DIRECTORY, *, durable: bool = True, make_root: bool = True) -> None:
         self._directory = f"{root}/results"
         self._durable = durable
+        self._make_root = make_root
 
     def store(self, network: str, attachment: Attachment, config: bytes, result: dict[str, object]) -> None:
         """Keep `result` until `remove`; on return it survives a power cut. Raises OSError."""
@@ -82,7 +84,7 @@ class Cache:
         if attachment.capability_args:
             record["capabilityArgs"] = attachment.capability_args
         record["result"] = result
-        os.makedirs(self._directory, mode=0o700, exist_ok=True)
+        self._make_directory()
         path = self._path(network, attachment.container_id, attachment.ifname)
         data = jsontext.dumps(record).encode()
         if not self._durable:
@@ -91,6 +93,15 @@ class Cache:
         from linux.files import write_atomically
 
         write_atomically(path, data, mode=0o600)
+
+    def _make_directory(self) -> None:
+        if self._make_root:
+            os.makedirs(self._directory, mode=0o700, exist_ok=True)
+            return
+        try:
+            os.mkdir(self._directory, 0o700)
+        except FileExistsError:
+            return
 
     def remove(self, network: str, attachment: Attachment) -> None:
         """Forget. No error when there is nothing."""

@@ -36,8 +36,17 @@ def collect(directory: str) -> None:
         return
     for name in names:
         pid = name.removeprefix(_PREFIX).partition("-")[0]
-        if name.startswith(_PREFIX) and not os.path.exists(f"/proc/{pid}"):
+        if name.startswith(_PREFIX) and not _runs(pid):
             try:
                 os.unlink(f"{directory}/{name}")
             except FileNotFoundError:
                 continue
+
+
+def _runs(pid: str) -> bool:
+    """Whether there is a process of that number that can still do something: a zombie cannot."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+            return file.read(4096).rpartition(b") ")[2][:1] not in b"ZX"
+    except OSError:
+        return False

@@ -118,7 +118,7 @@ class Plan:
     @property
     def cache(self) -> Cache:
         """Where the results are kept: with the pod, they go when it goes."""
-        return Cache(f"{self.pod_dir}/{DIRECTORY}", durable=self.outlives_boot)
+        return Cache(f"{self.pod_dir}/{DIRECTORY}", durable=self.outlives_boot, make_root=False)
 
     @property
     def outlives_boot(self) -> bool:
