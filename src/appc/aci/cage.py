@@ -267,8 +267,9 @@ def _lock_in(
     process.close_fds_from(3, keep if target < 0 else (*keep, target))
     if flags:
         walls.append("namespaces")
-        target = _empty_root(target)
-        walls.append("root")
+        target, changed = _empty_root(target)
+        if changed:
+            walls.append("root")
     for kind, limit in (
         (resource.RLIMIT_CORE, 0),
         (resource.RLIMIT_FSIZE, file_size),
@@ -286,9 +287,17 @@ def _lock_in(
     process.set_parent_death_signal(parent)  # after the credentials: their change takes it back
     seccomp.install(program)
     walls.append("seccomp")
-    sys.meta_path.clear()
+    sys.meta_path[:] = [_NothingToImport]
     sys.path.clear()
     return target
+
+
+class _NothingToImport:
+    """The only finder that is left: it finds nothing."""
+
+    @staticmethod
+    def find_spec(name: str, path: object = None, target: object = None) -> None:
+        """As every finder has it."""
 
 
 def _first_line(path: str) -> str:
@@ -296,13 +305,17 @@ def _first_line(path: str) -> str:
         return file.readline()
 
 
-def _empty_root(target: int) -> int:
+def _empty_root(target: int) -> tuple[int, bool]:
     """Change to a root that holds nothing, or nothing but `target` at its name; the fd of that from inside.
 
-    /proc is the one directory that is sure to exist; it lends its place until the pivot.
+    /proc is the one directory that is sure to exist; it lends its place until the pivot. A target that
+    its path does not lead to, for this user, stays where it is, and so does the root.
     """
     mounts.set_propagation("/", mounts.MountFlag.PRIVATE | mounts.MountFlag.REC)
-    tree = _clone(target) if target >= 0 else -1
+    try:
+        tree = _clone(target) if target >= 0 else -1
+    except OSError:
+        return target, False
     flags = mounts.MountFlag.NOSUID | mounts.MountFlag.NODEV | mounts.MountFlag.NOEXEC
     mounts.mount("tmpfs", "/proc", "tmpfs", flags, "size=4k,nr_inodes=4,mode=755")
     os.chdir("/proc")
@@ -320,7 +333,7 @@ def _empty_root(target: int) -> int:
     if target >= 0:
         inside = os.open("/target", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     mounts.mount("", "/", "", mounts.MountFlag.REMOUNT | mounts.MountFlag.RDONLY | flags)
-    return inside
+    return inside, True
 
 
 def _clone(target: int) -> int:
