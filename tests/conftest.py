@@ -22,7 +22,13 @@ if TYPE_CHECKING:
 
     from linux.probes import Finding
 
-pytest_plugins = ("fixtures.httpsserver", "fixtures.images", "fixtures.probe", "fixtures.publisher")
+pytest_plugins = (
+    "fixtures.httpsserver",
+    "fixtures.images",
+    "fixtures.probe",
+    "fixtures.publisher",
+    "fixtures.systemdguest",
+)
 
 CHECKOUT = Path(__file__).parent.parent
 # Folders whose tests change networks, so that nft is asked too.
