@@ -18,12 +18,11 @@ class Lock:
     __slots__ = ("_fd", "_path")
 
     def __init__(self, name: str) -> None:
-        # No network's name begins with a dot, so this is none of the directories of records.
-        self._path = f"{state.DIRECTORY}/.{name}.lock"
+        self._path = f"{os.path.dirname(state.DIRECTORY)}/cni-{name}.lock"
         self._fd = -1
 
     def __enter__(self) -> None:
-        os.makedirs(state.DIRECTORY, mode=0o700, exist_ok=True)
+        os.makedirs(os.path.dirname(self._path), mode=0o755, exist_ok=True)
         fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX)
