@@ -78,9 +78,13 @@ def parse(program: Program, verb: Verb, argv: list[str]) -> None:
     if not getattr(module, "raw", False):
         verb_parser(program, verb, module).parse(argv)
         return
+    words = take_flags(program, argv, {})
+    if hasattr(module, "parse"):
+        module.parse(words)
+        return
     from rkt import appargs
 
-    appargs.parse(getattr(appargs, verb.name.upper().replace("-", "_")), take_flags(program, argv, {}))
+    appargs.parse(getattr(appargs, verb.name.upper().replace("-", "_")), words)
 
 
 @pytest.mark.parametrize(("program", "verb"), VERBS)

@@ -1,9 +1,9 @@
 """Give every test process namespaces of its own: what a test does wrong stays away from the host.
 
 As root, each process that runs tests (pytest itself, or each worker of pytest-xdist) moves its main
-thread into a private mount and network namespace before the first test, with an empty /run. So tests
-can run in parallel, "the host" that a test sees is the worker's own, and the leak check can say who
-left something.
+thread into a private mount and network namespace before the first test, with an empty /run and a layer
+over /var/lib that takes what is written there. So tests can run in parallel, "the host" that a test sees
+is the worker's own, and the leak check can say who left something.
 RKT_TESTS_ON_HOST=1 turns this off. Without root nothing is done.
 """
 
@@ -81,11 +81,26 @@ def _unshare() -> None:
         return  # a container that may not: the tests then skip or fail on their own account
     os.chdir(directory)
     api.mount("tmpfs", "/run", "tmpfs", api.MountFlag.NOSUID | api.MountFlag.NODEV, "mode=755")
+    _cover("/var/lib")
     for directory, mode in (("lock", 0o1777), ("user", 0o755), ("user/0", 0o700)):  # gpg's sockets
         os.mkdir(f"/run/{directory}")
         os.chmod(f"/run/{directory}", mode)
     _ISOLATED.append(True)
     _set_up_loopback()
+
+
+def _cover(directory: str) -> None:
+    """Lay a layer in memory over a directory: leases and caches of networks stay in this worker."""
+    from linux.mount import api
+
+    upper, work = f"/run/cover{directory}/upper", f"/run/cover{directory}/work"
+    os.makedirs(upper)
+    os.makedirs(work)
+    try:
+        layers = f"lowerdir={directory},upperdir={upper},workdir={work}"
+        api.mount("cover", directory, "overlay", 0, layers)
+    except OSError:
+        api.mount("cover", directory, "tmpfs", 0, "mode=755")
 
 
 def _set_up_loopback() -> None:
