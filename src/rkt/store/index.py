@@ -15,7 +15,7 @@ except ImportError:  # pragma: no cover - an interpreter that has another arrang
     import sqlite3 as sqlite  # type: ignore[no-redef]
 
 from rkt.errors import RktError
-from rkt.store.paths import make_directory
+from rkt.store.paths import file_mode, make_directory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -184,14 +184,18 @@ class Index:
         if self._database is not None:
             return self._database
         make_directory(os.path.dirname(self._path))
-        new = not os.path.exists(self._path)
+        if not os.path.exists(self._path):
+            # SQLite gives the log beside it the same mode.
+            fd = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            os.fchmod(fd, file_mode(os.path.dirname(self._path)))
+            os.close(fd)
         database = sqlite.connect(self._path, timeout=_BUSY_TIMEOUT, isolation_level=None)
         try:
             database.execute("PRAGMA journal_mode = WAL")
             database.execute("PRAGMA synchronous = FULL")
             version = database.execute("PRAGMA user_version").fetchone()[0]
             if version == 0:
-                self._create(database, new=new)
+                self._create(database)
             elif version != SCHEMA_VERSION:
                 raise RktError(
                     f"{self._path}: its version is {version}, this rkt writes {SCHEMA_VERSION}",
@@ -203,11 +207,8 @@ class Index:
         self._database = database
         return database
 
-    def _create(self, database: Any, *, new: bool) -> None:
-        from rkt.store.paths import file_mode
-
-        if new:
-            os.chmod(self._path, file_mode(os.path.dirname(self._path)))
+    @staticmethod
+    def _create(database: Any) -> None:
         database.execute("BEGIN IMMEDIATE")
         for statement in _SCHEMA.split(";"):
             database.execute(statement)

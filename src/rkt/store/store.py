@@ -14,7 +14,7 @@ from rkt.store.blobs import NoSuchImage
 from rkt.store.paths import Paths, make_directory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from types import TracebackType
     from typing import BinaryIO, Self
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from appc.render import Image, Step
     from appc.schema.image import Dependency, ImageManifest
     from rkt.store.blobs import Incoming
-    from rkt.store.index import Index, Remote
+    from rkt.store.index import Index, Remote, Row
     from rkt.store.trees import Tree
 
 
@@ -153,17 +153,19 @@ class Store:
         the one that was imported last.
         """
         wanted = labels or {}
-        found = self._candidates(name, wanted)
-        if not found and self._mend_index():
-            found = self._candidates(name, wanted)
+        found = self._candidates(self.index().named(name), wanted)
+        if not found:
+            found = self._candidates([row for row in self._unindexed() if row.name == name], wanted)
         if not found:
             return None
         preferred = [c for c in found if c[0]] if "version" not in wanted else []
         return max(preferred or found, key=lambda candidate: candidate[1])[2]
 
-    def _candidates(self, name: str, labels: Mapping[str, str]) -> list[tuple[bool, float, ImageID]]:
+    def _candidates(
+        self, rows: Iterable[Row], labels: Mapping[str, str]
+    ) -> list[tuple[bool, float, ImageID]]:
         found = []
-        for row in self.index().named(name):
+        for row in rows:
             try:
                 imported = os.stat(self.paths.blob(row.image_id)).st_mtime
                 if self.manifest(row.image_id).labels.match(labels):
@@ -172,14 +174,15 @@ class Store:
                 continue  # removed: the row is stale
         return found
 
-    def _mend_index(self) -> bool:
-        """Give every archive without a row one; whether there were such, which a crash may leave."""
+    def _unindexed(self) -> list[Row]:
+        """Rows for the archives that the index lacks, after a crash or when it was lost; they go in now."""
         from rkt.store.index import Row
 
         known = self.index().all()
-        missing = [image_id for image_id in self.paths.image_ids() if image_id not in known]
         rows = []
-        for image_id in missing:
+        for image_id in self.paths.image_ids():
+            if image_id in known:
+                continue
             try:
                 rows.append(Row(image_id, self.manifest(image_id).name, latest=False))
             except (RktError, ValueError, OSError):
@@ -187,9 +190,9 @@ class Store:
         if rows:
             try:
                 self.index().put(rows)
-            except RktError:
-                return False
-        return bool(rows)
+            except (RktError, OSError):
+                pass  # a full disk, or a store that we may only read: the answer is the same
+        return rows
 
     def images(self) -> list[ImageInfo]:
         """All images, by the time of import. What cannot be read is left out: see `fsck`."""
@@ -229,7 +232,7 @@ class Store:
                 blobs.remove(self.paths, image_id)
                 try:
                     self.index().forget(image_id)
-                except RktError:
+                except (RktError, OSError):
                     pass  # a stale row is no harm
                 try:
                     os.unlink(self.paths.image_lock(image_id))

@@ -93,7 +93,8 @@ def _fill(
         ("image", str(steps[-1].image_id).encode()),
         ("rendered", b""),
     ):
-        with open(f"{directory}/{name}", "xb") as file:
+        fd = os.open(f"{directory}/{name}", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with open(fd, "wb") as file:
             file.write(data)
     files.sync_filesystem(directory)
 
