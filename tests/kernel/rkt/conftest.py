@@ -25,6 +25,17 @@ words = json.loads(sys.argv[1])
 if words["private_users"]:
     words["private_users"] = tuple(words["private_users"])
 words["net"] = tuple(words["net"])
+if (grace := words.pop("grace", None)) is not None:
+    from rkt.stage1.native import supervisor
+    supervisor.GRACE = grace
+if words.pop("no_idmap", False):  # a kernel or filesystem that refuses: as Linux before 5.12 does
+    from linux.mount import api
+    setattr_ = api.mount_setattr
+    def refuse(*args, userns_fd=0, **kw):
+        if userns_fd:
+            raise OSError(22, "Invalid argument", "mount_setattr")
+        setattr_(*args, **kw)
+    api.mount_setattr = refuse
 invocation = Invocation(**words)
 lock = files.lock_directory(invocation.pod_dir, exclusive=True)
 try:
@@ -52,6 +63,15 @@ class Done(NamedTuple):
         return [line.partition("]: ")[2] for line in self.stdout.splitlines() if "]: " in line]
 
 
+class Running(subprocess.Popen[str]):
+    """The process of a pod; a test that fails while it runs kills it, instead of waiting for it."""
+
+    def __exit__(self, kind: Any, value: Any, trace: Any) -> None:
+        if kind is not None and self.poll() is None:
+            self.kill()
+        super().__exit__(kind, value, trace)
+
+
 class TestPod:
     """A pod directory and ways to run it."""
 
@@ -63,7 +83,7 @@ class TestPod:
         self.manifest = manifest
         self.flavour = flavour
 
-    def start(self, *, stdin: Any = subprocess.DEVNULL, **flags: Any) -> subprocess.Popen[str]:
+    def start(self, *, stdin: Any = subprocess.DEVNULL, **flags: Any) -> Running:
         """Start the pod in a process of its own; `flags` are fields of the Invocation."""
         words = {
             "uuid": self.uuid,
@@ -74,7 +94,7 @@ class TestPod:
             **flags,
         }
         command = [sys.executable, "-I", "-c", _PATH + _RUNNER, json.dumps(words), self.flavour]
-        return subprocess.Popen(
+        return Running(
             command, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace"
         )
 
@@ -111,7 +131,11 @@ class TestPod:
         return (self.directory / "stage1/rootfs/rkt/status" / app).read_text().strip()
 
     def log(self, app: str = "app") -> str:
-        return (self.directory / "logs" / app).read_text()
+        """What is in the log file of `app`; empty before there is one."""
+        try:
+            return (self.directory / "logs" / app).read_text()
+        except FileNotFoundError:
+            return ""
 
     def gc(self) -> None:
         """What gc has the stage 1 do."""

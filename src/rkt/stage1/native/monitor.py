@@ -121,8 +121,9 @@ def _resume(state: int) -> tuple[Supervisor, str]:
             launcher.stdio[app_name] = (int(null), int(out), int(err))
         elif kind == "stream":
             fd, of, name, pid, rest = fields
-            log = files.setdefault(of, logs.LogFile(f"{pod_dir}/logs", of))
-            stream = logs.Stream(of, name, log)
+            if of not in files:
+                files[of] = logs.LogFile(f"{pod_dir}/logs", of)
+            stream = logs.Stream(of, name, files[of])
             stream.pid, stream.rest = int(pid), bytes.fromhex(rest)
             resumed.streams[int(fd)] = stream
     for kept in [*resumed.streams, *(fd for fds in launcher.stdio.values() for fd in fds)]:
