@@ -61,6 +61,9 @@ def _pod_manifest(options: PodOptions) -> None:
 
 
 def _network(options: PodOptions) -> None:
+    from rkt import network
+
+    network.parse_net_flags(options.net)
     names = networks(options)
     if options.ports and names & {"none", "host"}:
         raise RktError("--port flag does not work with 'none' or 'host' networking")

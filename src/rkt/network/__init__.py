@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Sequence
 
     from appc.schema.pod import PodManifest
-    from appc.types.ports import ExposedPort
     from rkt.network.netinfo import NetInfo
 
 
@@ -19,27 +18,6 @@ def parse_net_flags(values: Iterable[str]) -> tuple[str, ...]:
     from rkt.network import flags
 
     return flags.parse_net_flags(values)
-
-
-def check_ports_allowed(net: Iterable[str]) -> None:
-    """See `rkt.network.flags.check_ports_allowed`."""
-    from rkt.network import flags
-
-    flags.check_ports_allowed(net)
-
-
-def parse_port(text: str) -> ExposedPort:
-    """See `rkt.network.ports.parse_port`."""
-    from rkt.network import ports
-
-    return ports.parse_port(text)
-
-
-def check_ports(manifest: PodManifest) -> None:
-    """Raise RktError when the ports of a pod manifest cannot be forwarded: to be seen before a pod starts."""
-    from rkt.network import ports
-
-    ports.forwards(manifest)
 
 
 def setup(

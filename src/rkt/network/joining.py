@@ -37,10 +37,10 @@ def setup(
 ) -> list[NetInfo]:
     """Bring up lo and join the pod `uuid`, whose network namespace is at `netns_path`, to its networks.
 
-    `net` is what `flags.parse_net_flags` gave; the ports to forward are those of `manifest`. Writes
-    net-info.json. Raises RktError when it cannot be done; then nothing is left of what was.
+    `net` holds values of `--net` (`flags.parse_net_flags`); the ports to forward are those of `manifest`.
+    Writes net-info.json. Raises RktError when it cannot be done; then nothing is left of what was.
     """
-    net = tuple(net)
+    net = flags.parse_net_flags(net)
     if "host" in flags.split(net):
         return []
     forwards = ports.forwards(manifest)

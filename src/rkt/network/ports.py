@@ -1,4 +1,4 @@
-"""Ports of the host that lead into a pod: `--port`, and the `ports` of a pod manifest."""
+"""Ports of the host that lead into a pod: the `ports` of a pod manifest, found in the apps."""
 
 from __future__ import annotations
 
@@ -42,23 +42,6 @@ class Forward(namedtuple("Forward", "name protocol host_ip host_port pod_port"))
         """Whether both ask for the same port of the host."""
         same_address = self.host_ip == other.host_ip or self.host_ip in _ANY or other.host_ip in _ANY
         return (self.protocol, self.host_port) == (other.protocol, other.host_port) and same_address
-
-
-def parse_port(text: str) -> ExposedPort:
-    """``NAME:[IP:]HOSTPORT`` of `--port`. Raises RktError."""
-    from appc.types.names import ACName
-    from appc.types.ports import ExposedPort, ipv4_or_none
-
-    name, colon, rest = text.partition(":")
-    address, _, digits = rest.rpartition(":")
-    if not colon or not digits:
-        raise RktError(f'--port: "{text}" is not NAME:[HOSTIP:]HOSTPORT')
-    if not (digits.isascii() and digits.isdigit() and len(digits) <= 5 and 1 <= int(digits) <= _HIGHEST):
-        raise RktError(f'--port: "{digits}" is not a port between 1 and {_HIGHEST}')
-    try:
-        return ExposedPort(name=ACName(name), host_port=int(digits), host_ip=ipv4_or_none(address))
-    except ValueError as bad:
-        raise RktError(f'--port: "{text}": {bad}') from None
 
 
 def forwards(manifest: PodManifest) -> list[Forward]:

@@ -51,11 +51,13 @@ def assemble(settings: GlobalOptions, pods: PodDirectory, options: PodOptions, o
 
 def invocation(settings: GlobalOptions, options: PodOptions, pod: Pod) -> Invocation:
     """How the pod, which lies prepared, is to be run; writes the files that the stage 1 finds in the pod."""
+    from rkt import network
+
     dns_mode, hosts_mode = etc.write(pod, options)
     return Invocation(
         uuid=pod.uuid,
         pod_dir=pod.path,
-        net=options.net or ("default",),
+        net=network.parse_net_flags(options.net),
         interactive=options.interactive,
         private_users=_range(pod),
         local_config=os.path.abspath(settings.local_config),

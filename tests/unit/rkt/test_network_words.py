@@ -52,7 +52,7 @@ def test_wrong_nets_are_refused(values: list[str], message: str) -> None:
 def test_no_port_leads_into_a_pod_without_a_network(word: str) -> None:
     flags.check_ports_allowed(["default"])
     with pytest.raises(RktError, match=f"--port flag does not work with '{word}' networking"):
-        network.check_ports_allowed([word])
+        flags.check_ports_allowed([word])
 
 
 def _manifest(*exposed: dict[str, Any], apps: dict[str, list[dict[str, Any]]] | None = None) -> PodManifest:
@@ -122,20 +122,8 @@ def test_the_pod_s_own_port_needs_no_app() -> None:
 )
 def test_ports_that_cannot_be_forwarded(exposed: Any, apps: Any, message: str) -> None:
     with pytest.raises(RktError) as refused:
-        network.check_ports(_manifest(*exposed, apps=apps))
+        ports.forwards(_manifest(*exposed, apps=apps))
     assert message in str(refused.value)
-
-
-def test_port_options() -> None:
-    assert network.parse_port("http:8080").to_json() == {"name": "http", "hostPort": 8080}
-    assert network.parse_port("http:127.0.0.1:80").to_json() == {
-        "name": "http",
-        "hostPort": 80,
-        "hostIP": "127.0.0.1",
-    }
-    for wrong in ("http", "http:", "http:0", "http:65536", "http:x:80", "H:80", "http:1.2.3:80", "http:٣"):
-        with pytest.raises(RktError, match="--port"):
-            network.parse_port(wrong)
 
 
 def _write(directory: Path, name: str, value: object) -> None:
