@@ -15,6 +15,8 @@ from rkt.errors import RktError
 from rkt.stage1 import abi
 
 if TYPE_CHECKING:
+    from typing import NoReturn
+
     from rkt.stage1.abi import Invocation
 
 _GC_SECONDS = 60.0
@@ -34,6 +36,33 @@ def run(invocation: Invocation, lock_fd: int) -> int:
     os.chdir(invocation.pod_dir)
     os.set_inheritable(lock_fd, True)  # noqa: FBT003
     os.execve(program, [program, *flags], os.environ | {abi.LOCK_FD: str(lock_fd)})
+
+
+def enter(pod_dir: str, app: str, argv: list[str]) -> NoReturn:
+    """Become the `enter` entry point for `app`. RktError for a stage 1 that has none."""
+    program = _program(pod_dir, _annotations(pod_dir), abi.ENTER)
+    if program is None:
+        raise RktError("the stage1 image has no way to enter its pods", hint="its manifest names none")
+    os.chdir(pod_dir)
+    words = [program, f"--pid={_first_process(pod_dir)}", f"--appname={app}", "--", *argv]
+    os.execve(program, words, os.environ)
+
+
+def _first_process(pod_dir: str) -> int:
+    """The pod's first process: the file `pid`, or the only child of the process in `ppid` (rkt's ABI)."""
+    try:
+        with open(f"{pod_dir}/pid", encoding="ascii") as stream:
+            return int(stream.read())
+    except (FileNotFoundError, ValueError):
+        pass
+    try:
+        with open(f"{pod_dir}/ppid", encoding="ascii") as stream:
+            parent = int(stream.read())
+        with open(f"/proc/{parent}/task/{parent}/children", encoding="ascii") as stream:
+            (child,) = stream.read().split()
+            return int(child)
+    except (OSError, ValueError) as error:
+        raise RktError("the pod has written no process ID yet", hint="try again in a moment") from error
 
 
 def stop(pod_dir: str, *, force: bool) -> None:

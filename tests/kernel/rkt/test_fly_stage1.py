@@ -1,4 +1,4 @@
-"""The fly flavour: the host's namespaces, a root of its own; nothing of ours stays, nothing of the host goes."""
+"""The fly flavour: host namespaces, a root of its own; nothing of ours stays, nothing of the host goes."""
 
 from __future__ import annotations
 

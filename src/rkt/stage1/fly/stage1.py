@@ -19,6 +19,7 @@ from rkt.stage1 import confine, confinement, stub
 from rkt.stage1.fly import rootfs
 from rkt.stage1.native import files, plan
 from rkt.stage1.native import stage1 as native
+from rkt.stage1.native.release import group_name
 from rkt.stage1.native.start import metadata_url
 from rkt.stage1.native.supervisor import put
 
@@ -59,7 +60,7 @@ class _Run:
         self.pod = pod
         self.app = pod.apps[0]
         self.lock_fd = lock_fd
-        self.group = cgroups.Hierarchy.detect().cgroup(f"rkt/{invocation.uuid}")
+        self.group = cgroups.Hierarchy.detect().cgroup(group_name(invocation.pod_dir))
         self.programs: dict[str, Confinement] = {}
 
     def run(self) -> int:

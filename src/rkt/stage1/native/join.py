@@ -47,12 +47,14 @@ class Joiner:
         cgroup: list[int],
         *,
         kept: tuple[int, ...] = (),
+        console: bool = True,
     ) -> tuple[int, int]:
         """Start `program`; its process ID on the host, and the master side of its terminal or -1.
 
-        `stdio` are its streams; None gives it a pseudo terminal of its own. `cgroup` are the entry
-        descriptors of its control group. `kept` become its descriptors from 3 on. What goes wrong in the
-        child is written to its standard error, and its exit code says so.
+        `stdio` are its streams; None gives it a pseudo terminal of its own, which with `console` becomes
+        the app's /dev/console. `cgroup` are the entry descriptors of its control group. `kept` become its
+        descriptors from 3 on. What goes wrong in the child is written to its standard error, and its exit
+        code says so.
         """
         ours, theirs = messages.pair() if stdio is None else (None, None)
         # Children are born in the pod's PID namespace as long as this is set. PID 1 gone: ESRCH or ENOMEM.
@@ -60,7 +62,7 @@ class Joiner:
         try:
             pid = os.fork()
             if pid == 0:
-                self._become(program, stdio, cgroup, theirs, kept)
+                self._become(program, stdio, cgroup, theirs, kept, console=console)
         finally:
             namespaces.setns(self._own, namespaces.NEWPID)
         if ours is None or theirs is None:
@@ -77,6 +79,8 @@ class Joiner:
         cgroup: list[int],
         channel: socket.socket | None,
         kept: tuple[int, ...],
+        *,
+        console: bool,
     ) -> NoReturn:
         code = COULD_NOT_START
         try:
@@ -89,7 +93,8 @@ class Joiner:
             cgroups.enter_through(cgroup)
             socket_fd = () if channel is None else (channel.fileno(),)
             process.close_fds_from(3, keep=(self._init, *socket_fd, *kept))
-            self._join(program.app, channel)
+            confine.forbid_imports()
+            self._join(program.app, channel, console=console)
             # Out of the way first: a number that one shall have may be another's now.
             high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3 + len(kept)) for fd in kept]
             for number, fd in enumerate(high, start=3):
@@ -101,14 +106,14 @@ class Joiner:
         finally:
             os._exit(code)
 
-    def _join(self, app: str, channel: socket.socket | None) -> None:
+    def _join(self, app: str, channel: socket.socket | None, *, console: bool) -> None:
         """Into the namespaces, all at once: each alone would be a state that nobody has thought of."""
         namespaces.setns(self._init, self.kinds & ~namespaces.NEWPID)
         if self.kinds & namespaces.NEWUSER:
             become_root_of_the_pod()
         namespaces.unshare(namespaces.NEWCGROUP)
         if channel is not None:
-            master, slave = rootfs.open_terminal(app)
+            master, slave = rootfs.open_terminal(app, console=console)
             messages.send(channel, "terminal", fds=(master,))
             for number in range(3):
                 os.dup2(slave, number)

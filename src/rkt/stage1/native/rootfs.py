@@ -292,14 +292,17 @@ class AppRoot:
 
     def _volume(self, path: str, fd: int, *, read_only: bool) -> None:
         """Mount a volume at `path`, which is made if it is missing (spec/ace: 0:0, mode 0755)."""
-        if path.strip("/") == "":
-            raise RktError(f"{self.app.name}: a volume cannot be mounted over the whole root")
         if read_only:
             api.mount_setattr(fd, set_=_A.RDONLY, recursive=True)
         if stat.S_ISDIR(os.fstat(fd).st_mode):
             target = self.root.make_directories(path, 0o755)
         else:
             target = self._file_target(path)
+        # The manifest's path was looked at before; what counts is where the image's links lead it.
+        if libc.filesystem_type(target) == libc.PROC_SUPER_MAGIC or os.path.samestat(
+            os.fstat(target), os.fstat(self.root.fd)
+        ):
+            raise RktError(f"{self.app.name}: {path}: neither /proc nor the whole root can be mounted over")
         api.move_mount(fd, to_fd=target)
         os.close(fd)
         os.close(target)
@@ -333,23 +336,24 @@ class AppRoot:
             raise RktError(f"{self.app.name}: {path} of the image cannot be replaced") from error
 
 
-def open_terminal(app: str) -> tuple[int, int]:
-    """A new pseudo terminal (master, slave) of the app's own devpts; it becomes its /dev/console too.
+def open_terminal(app: str, *, console: bool) -> tuple[int, int]:
+    """A new pseudo terminal (master, slave) of the app's own devpts; with `console` its /dev/console too.
 
     The app may run already: nothing of its root is trusted but that dev and dev/pts are our mounts, which
     it cannot move.
     """
     with Root.open(f"{APPS}/{app}") as root:
         ptmx = root.open_file("dev/pts/ptmx", _PATH | os.O_NOFOLLOW)
-        console = root.open_file("dev/console", _PATH | os.O_NOFOLLOW)
-    try:
-        master, slave, _ = tty.open_pair(f"/proc/self/fd/{ptmx}")
-        copy = api.open_tree("", dir_fd=slave)
-        api.move_mount(copy, to_fd=console)
-        os.close(copy)
-    finally:
-        os.close(ptmx)
-        os.close(console)
+        try:
+            master, slave, _ = tty.open_pair(f"/proc/self/fd/{ptmx}")
+        finally:
+            os.close(ptmx)
+        if console:
+            target = root.open_file("dev/console", _PATH | os.O_NOFOLLOW)
+            copy = api.open_tree("", dir_fd=slave)
+            api.move_mount(copy, to_fd=target)
+            os.close(copy)
+            os.close(target)
     return master, slave
 
 
