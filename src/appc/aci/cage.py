@@ -139,6 +139,7 @@ def start(
             flags = _NAMESPACES if os.geteuid() == 0 else 0
             pid = clone.clone(flags)
         if pid == 0:
+            os.close(go[1])  # else the parent's death would never be the end of that pipe
             _child(work, flags, directory, keep, file_size, parent, go[0], answer[1])
         for fd in (go[0], answer[1]):
             os.close(fd)
