@@ -1,4 +1,4 @@
-"""actool as users type it: flags of one dash or two, exit codes, no defect of the reference (appc.md, 5.B)."""
+"""actool as users type it: flags of one dash or two, exit codes, none of the reference's defects B1 to B8."""
 
 from __future__ import annotations
 
@@ -318,6 +318,32 @@ def test_sign(actool: Actool, tmp_path_factory: pytest.TempPathFactory) -> None:
         assert signature.read_text().startswith("-----BEGIN PGP SIGNATURE-----")
     finally:
         subprocess.run(["gpgconf", "--kill", "all"], env={**os.environ, **environment}, check=True)
+
+
+def test_discover(actool: Actool, https_server: Server) -> None:
+    port = str(https_server.port)
+    page = (
+        b'<meta name="ac-discovery" content="localhost https://localhost/{name}-{os}-{arch}.{ext}?a=1&b=2">'
+        b'<meta name="ac-discovery-pubkeys" content="localhost https://localhost/keys.gpg">'
+    )
+    https_server.page("/", page)
+    image = f"https://localhost/localhost/app-linux-{tars.MACHINE}.aci?a=1&b=2"
+    signature = image.replace(".aci", ".aci.asc")
+    told = actool("discover", "--port", port, "localhost/app").stdout.splitlines()
+    assert told == [
+        "discover endpoints walk: prefix: localhost/app error: expected a 200 OK got 404",
+        "discover public keys walk: prefix: localhost/app error: expected a 200 OK got 404",
+        f"ACI: {image}, ASC: {signature}",
+        "PublicKeys: https://localhost/keys.gpg",
+    ]
+    done = actool("discover", "--json", "--port", port, "localhost/app")
+    assert "&" not in done.stdout  # as Go writes it
+    assert json.loads(done.stdout) == {  # nothing but JSON: B6
+        "ACIEndpoints": [{"ACI": image, "ASC": signature}],
+        "PublicKeys": ["https://localhost/keys.gpg"],
+    }
+    https_server.page("/", page.partition(b'">')[0] + b'">')
+    actool("discover", "--port", port, "localhost/app", code=1)
 
 
 @pytest.mark.parametrize(

@@ -48,22 +48,22 @@ def test_list(rkt: Rkt, put: Put) -> None:
     cells = [[cell for cell in line.split("\t") if cell] for line in lines]
     assert cells[0] == ["ID", "NAME", "SIZE", "IMPORT TIME", "LAST USED"]
     assert [row[:3] for row in cells[1:]] == [
-        [one[:39], "example.com/app:1.0", "3KiB"],
-        [two[:39], "example.com/b", "8KiB"],
+        [one[:39], "example.com/app:1.0", "2.5KiB"],
+        [two[:39], "example.com/b", "8.0KiB"],
     ]
     assert re.fullmatch(r"now|\d+ seconds? ago", cells[1][3])
 
     full = rkt("image", "list", "--full", "--no-legend").stdout.splitlines()
     assert len(full) == 2
     assert re.match(
-        rf"{one[:71]}\t.*example\.com/app:1\.0\t+3072\t+\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d", full[0]
+        rf"{one[:71]}\t.*example\.com/app:1\.0\t+2560\t+\d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d", full[0]
     )
 
     named = rkt("image", "list", "--fields=name,id", "--sort=name", "--order=desc", "--no-legend").stdout
     assert [line.split("\t")[0] for line in named.splitlines()] == ["example.com/b", "example.com/app:1.0"]
     assert (
         rkt("image", "list", "--format={name} {size}", "--full").stdout.splitlines()[0]
-        == "example.com/app:1.0 3072"
+        == "example.com/app:1.0 2560"
     )
     assert "unknown field" in rkt("image", "list", "--fields=id,latest", code=254).stderr
     assert "unknown field" in rkt("image", "list", "--sort=x", code=254).stderr
@@ -75,7 +75,7 @@ def test_list_as_json(rkt: Rkt, put: Put) -> None:
     for form in ("json", "json-pretty"):
         (entry,) = json.loads(rkt("image", "list", f"--format={form}").stdout)
         assert sorted(entry) == ["id", "import_time", "last_used_time", "name", "size"]
-        assert (entry["id"], entry["name"], entry["size"]) == (image_id[:71], "example.com/app", 3072)
+        assert (entry["id"], entry["name"], entry["size"]) == (image_id[:71], "example.com/app", 2560)
         assert 1_600_000_000 * 10**9 < entry["import_time"] <= entry["last_used_time"]
     assert rkt("image", "list", "--format=json", "--fields=id").stdout == f'[{{"id":"{image_id[:71]}"}}]\n'
 
@@ -211,7 +211,7 @@ def test_help(rkt: Rkt, verb: str) -> None:
 def test_nothing_is_made_by_looking(rkt: Rkt) -> None:
     rkt("image", "list")
     rkt("image", "rm", "example.com/x", code=254)
-    assert not (rkt.directory / "data").exists()
+    assert not (rkt.directory / "data/cas").exists()
 
 
 def test_an_ordinary_user_gets_a_clear_answer(rkt: Rkt, put: Put) -> None:
