@@ -1,0 +1,72 @@
+"""Units of the service manager: the one that a process belongs to, and new scopes around processes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, NamedTuple
+
+from linux.systemd.bus import BusError, Service
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from linux.systemd.bus import Bus
+
+_MANAGER = Service(
+    "org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager"
+)
+
+
+class Unit(NamedTuple):
+    """A unit of the system's manager. `slice` is the innermost slice that it is in ("-.slice" at the top)."""
+
+    name: str
+    slice: str
+
+
+def of_process(pid: int | str = "self") -> Unit | None:
+    """The unit that the process belongs to, by its control group; None outside of all units."""
+    paths = {}
+    with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="surrogateescape") as lines:
+        for line in lines:
+            number, controllers, path = line.rstrip("\n").split(":", 2)
+            paths[controllers or number] = path
+    # systemd keeps the processes of its units apart in a tree of its own, or in the only one there is.
+    return of_group(paths.get("name=systemd") or paths.get("0") or "/")
+
+
+def of_group(path: str) -> Unit | None:
+    """The unit whose control group is `path` or above it."""
+    inside = "-.slice"
+    for part in path.split("/"):
+        name = part.removeprefix("_")  # systemd's escape for names that the kernel could take for its own
+        if name.endswith(".slice"):
+            inside = name
+        elif name.endswith((".service", ".scope")):
+            return Unit(name, inside)
+    return None
+
+
+def start_scope(bus: Bus, name: str, pids: Sequence[int], *, slice: str, description: str) -> None:
+    """Put processes into the new scope `name`, whose control group is theirs to divide (Delegate=yes).
+
+    Returns when they are there. The scope ends with its last process. Raises BusError when the manager
+    refuses, or when a unit of that name exists.
+    """
+    properties = [
+        ("Description", ("s", description)),
+        ("Slice", ("s", slice)),
+        ("PIDs", ("au", list(pids))),
+        ("Delegate", ("b", True)),
+        ("CollectMode", ("s", "inactive-or-failed")),  # a scope that failed is nothing to keep
+    ]
+    bus.subscribe(
+        f"type='signal',sender='{_MANAGER.name}',path='{_MANAGER.path}',"
+        f"interface='{_MANAGER.interface}',member='JobRemoved'"
+    )
+    (job,) = bus.call(_MANAGER, "StartTransientUnit", "ssa(sv)a(sa(sv))", name, "fail", properties, [])
+    while True:
+        _, path, unit, result = bus.signal("JobRemoved")
+        if path == job:
+            if result != "done":
+                raise BusError("org.freedesktop.systemd1.JobFailed", f"{unit}: its job ended as {result}")
+            return
