@@ -82,6 +82,8 @@ def parse(program: Program, verb: Verb, argv: list[str]) -> None:
     if hasattr(module, "parse"):
         module.parse(words)
         return
+    if not words:
+        return
     from rkt import appargs
 
     appargs.parse(getattr(appargs, verb.name.upper().replace("-", "_")), words)
@@ -117,7 +119,7 @@ def test_man_pages_are_good_roff(program: Program, tmp_path: Path) -> None:
     for name, text in man.pages(program).items():
         (tmp_path / name).write_text(text)
     done = subprocess.run(
-        ["groff", "-ww", "-K", "utf8", "-man", "-Tutf8", "-z", *map(str, tmp_path.iterdir())],
+        ["groff", "-ww", "-Wbreak", "-K", "utf8", "-man", "-Tutf8", "-z", *map(str, tmp_path.iterdir())],
         capture_output=True,
         text=True,
         check=False,

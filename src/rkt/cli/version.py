@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
+from console.errors import UsageError
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
@@ -15,6 +17,7 @@ EXAMPLES = """\
   rkt version
   rkt --version
 """
+raw = True  # nothing to parse, so that argparse need not be imported
 RKT_VERSION = "0.1.0"
 APPC_VERSION = "0.8.11"
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
@@ -24,7 +27,9 @@ def arguments(_parser: argparse.ArgumentParser) -> None:
     """Takes no arguments."""
 
 
-def run(_options: argparse.Namespace, out: Output) -> int:
+def run(options: argparse.Namespace, out: Output) -> int:
+    if options.argv:
+        raise UsageError(f"unexpected argument: {options.argv[0]}", hint="see `rkt version --help`")
     out.line(text())
     return 0
 
