@@ -98,10 +98,26 @@ def test_any_value_in_any_place_is_an_address_or_an_error_with_a_code(
     assert [name for name in left if not name.startswith("last_")] == []
 
 
-_KEYS = (
-    "cniVersion ips ip4 ip address gateway interface routes dst dns name "
-    "plugins type capabilities ipam nameservers cniVersions disableCheck"
-).split()
+_KEYS = [
+    "cniVersion",
+    "ips",
+    "ip4",
+    "ip",
+    "address",
+    "gateway",
+    "interface",
+    "routes",
+    "dst",
+    "dns",
+    "name",
+    "plugins",
+    "type",
+    "capabilities",
+    "ipam",
+    "nameservers",
+    "cniVersions",
+    "disableCheck",
+]
 _OBJECTS = st.recursive(
     _STRANGE,
     lambda inner: (
