@@ -99,25 +99,9 @@ def test_any_value_in_any_place_is_an_address_or_an_error_with_a_code(
 
 
 _KEYS = [
-    "cniVersion",
-    "ips",
-    "ip4",
-    "ip",
-    "address",
-    "gateway",
-    "interface",
-    "routes",
-    "dst",
-    "dns",
-    "name",
-    "plugins",
-    "type",
-    "capabilities",
-    "ipam",
-    "nameservers",
-    "cniVersions",
-    "disableCheck",
-]
+    "cniVersion", "ips", "ip4", "ip", "address", "gateway", "interface", "routes", "dst",
+    "dns", "name", "plugins", "type", "capabilities", "ipam", "nameservers", "cniVersions", "disableCheck",
+]  # fmt: skip
 _OBJECTS = st.recursive(
     _STRANGE,
     lambda inner: (
