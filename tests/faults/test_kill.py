@@ -6,6 +6,7 @@ the whole command and moves with RKT_FAULT_OFFSET, so that a campaign can visit 
 
 from __future__ import annotations
 
+import binascii
 import json
 import os
 import subprocess
@@ -61,11 +62,11 @@ def leftovers(rkt: Rkt) -> list[str]:
         if directory.exists():
             found += [str(path) for path in directory.iterdir() if not path.name.startswith(".")]
     mounts = Path("/proc/self/mountinfo").read_text().splitlines()
-    found += [line for line in mounts if str(data) in line or "cni-" in line]
+    found += [line for line in mounts if str(data) in line]
     links = subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True).stdout
     found += [line for line in links.splitlines() if "veth" in line]
-    for group in Path("/sys/fs/cgroup").glob("*/**/rkt/*-*-*-*-*"):
-        found.append(str(group))
+    top = f"rkt-{binascii.crc32(os.fsencode(data)):08x}"
+    found += [str(group) for group in Path("/sys/fs/cgroup").glob(f"*/**/{top}/*")]
     return found
 
 

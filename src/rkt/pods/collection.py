@@ -44,14 +44,22 @@ def mark(pods: PodDirectory, report: Report, *, expire_prepared: float) -> None:
         if _take(pod):
             report.note(f'moving failed prepare "{pod.uuid}" to garbage')
             pod.move(phases.GARBAGE)
-    for pod in pods.pods((phases.EMBRYO,)):
-        # Between mkdir and flock of its maker an embryo is unlocked for an instant.
-        if _age(pod) > 60 and _take(pod):
-            pod.move(phases.GARBAGE)
+    _mark_embryos(pods)
     for pod in pods.pods((phases.PREPARED,)):
         if _age(pod) >= expire_prepared and _take(pod):
             report.note(f'moving expired prepared pod "{pod.uuid}" to garbage')
             pod.move(phases.GARBAGE)
+
+
+def _mark_embryos(pods: PodDirectory) -> None:
+    """Embryos are unlocked for an instant, between mkdir and flock; then their maker holds `prepareLock`.
+
+    So when that lock can be had alone, every unlocked embryo is one whose maker died.
+    """
+    with pods.nobody_preparing() as alone:
+        for pod in pods.pods((phases.EMBRYO,)):
+            if (alone or _age(pod) > 60) and _take(pod):
+                pod.move(phases.GARBAGE)
 
 
 def sweep(pods: PodDirectory, report: Report, *, local_config: str, grace: float) -> bool:

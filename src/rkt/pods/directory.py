@@ -148,6 +148,20 @@ class PodDirectory:
         pod.write(NAME_FILE, name.encode() + b"\n")
 
     @contextmanager
+    def nobody_preparing(self) -> Iterator[bool]:
+        """Try to hold `prepareLock` alone, without waiting; whether that worked."""
+        os.makedirs(f"{self.data_dir}/locks", mode=0o700, exist_ok=True)
+        try:
+            fd = files.lock_file(f"{self.data_dir}/locks/prepareLock", exclusive=True, blocking=False)
+        except BlockingIOError:
+            yield False
+            return
+        try:
+            yield True
+        finally:
+            os.close(fd)
+
+    @contextmanager
     def preparing(self) -> Iterator[None]:
         """Hold the shared `prepareLock`: image gc, which takes it exclusively, keeps away meanwhile."""
         os.makedirs(f"{self.data_dir}/locks", mode=0o700, exist_ok=True)

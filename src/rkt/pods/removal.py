@@ -27,6 +27,10 @@ def remove(pod: Pod, data_dir: str, local_config: str) -> None:
     """
     from rkt.stage1 import flavours
 
+    if pod.read("mds-registered") is not None:
+        from rkt.metadata import pods
+
+        pods.unregister(pod.path, pod.uuid)
     flavours.of_pod(pod).gc(pod.path, local_config)
     unmount_below(pod.path)
     shift = _shift(pod)
