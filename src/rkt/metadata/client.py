@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 _ATTEMPTS = 3
 _PAUSE = 1.0  # seconds between attempts
 _TIMEOUT = 10.0
-# The file in the pod directory that says a pod is registered, and at which port the service hears pods.
-MARK = "mds-registered"
 
 
 def new_token() -> str:

@@ -216,28 +216,24 @@ def listen_tcp(addresses: Sequence[str], port: int) -> list[socket.socket]:
 
 
 def inherited() -> tuple[list[socket.socket], list[socket.socket]]:
-    """The unix and the other sockets that a service manager has passed (sd_listen_fds(3))."""
-    if os.environ.get("LISTEN_PID") not in {None, str(os.getpid())}:
-        return [], []
-    count = os.environ.get("LISTEN_FDS", "0")
-    if not count.isdigit():
-        raise RktError("LISTEN_FDS is not a number")
-    unix: list[socket.socket] = []
-    other: list[socket.socket] = []
-    for fd in range(3, 3 + int(count)):
-        os.set_inheritable(fd, False)  # noqa: FBT003
-        sock = socket.socket(fileno=fd)
-        (unix if sock.family == socket.AF_UNIX else other).append(sock)
-    return unix, other
+    """The unix and the other sockets that a service manager has passed."""
+    from linux.systemd import listen
+
+    try:
+        passed = [socket.socket(fileno=each.fd) for each in listen.take()]
+    except (ValueError, OSError) as error:
+        raise RktError(f"sockets of the service manager: {error}") from error
+    unix = [sock for sock in passed if sock.family == socket.AF_UNIX]
+    return unix, [sock for sock in passed if sock not in unix]
 
 
 def notify_ready() -> None:
-    """Tell the service manager, if there is one, that requests are answered now (sd_notify(3))."""
-    address = os.environ.get("NOTIFY_SOCKET", "")
-    if not address:
-        return
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock, suppress(OSError):
-        sock.sendto(b"READY=1", "\0" + address[1:] if address.startswith("@") else address)
+    """Tell the service manager, if there is one, that requests are answered now."""
+    from linux.systemd.notify import Notifier
+
+    notifier = Notifier.take()
+    if notifier is not None:
+        notifier.send("READY=1")
 
 
 def raise_file_limit() -> None:

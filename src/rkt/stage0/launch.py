@@ -27,6 +27,10 @@ def launch(settings: GlobalOptions, pod: Pod, options: PodOptions, out: Output) 
         if pod.phase == phases.PREPARE:
             removal.discard(pod, settings.data_dir, settings.local_config)
         raise
+    if options.mds_register:
+        from rkt.metadata.client import new_token
+
+        invocation = invocation._replace(mds_token=new_token())
     if not options.detach:
         return run.run(pod, invocation)
     run.run_detached(pod, invocation)

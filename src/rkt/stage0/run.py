@@ -27,6 +27,11 @@ def run(pod: Pod, invocation: Invocation) -> int:
     pod.move(phases.RUN, durable=False)
     invocation = invocation._replace(pod_dir=pod.path)
     _record(pod, invocation)
+    if invocation.mds_token:
+        from rkt.metadata import pods
+
+        local = "host" in invocation.net or pod.read_text(flavours.FLAVOUR_FILE) == "fly"
+        pods.register(pod.path, pod.uuid, invocation.mds_token, local=local)
     return flavours.of_pod(pod).run(invocation, pod.fd)
 
 

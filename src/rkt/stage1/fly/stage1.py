@@ -20,7 +20,6 @@ from rkt.stage1.fly import rootfs
 from rkt.stage1.native import files, plan
 from rkt.stage1.native import stage1 as native
 from rkt.stage1.native.release import group_name
-from rkt.stage1.native.start import metadata_url
 from rkt.stage1.native.supervisor import put
 
 if TYPE_CHECKING:
@@ -83,8 +82,10 @@ class _Run:
         found = confinement.plan(
             self.app.name, self.app.app, self.app.image, self.pod.manifest, self.invocation
         )
-        url = metadata_url(self.invocation)
-        if url:
+        if self.invocation.mds_token:
+            from rkt.metadata import pods
+
+            url = pods.url(self.invocation.pod_dir, self.invocation.mds_token, (), local=True)
             found = found.with_environment({"AC_METADATA_URL": url})
         missed = [*found.not_enforced, *self.group.apply(found.limits)]
         for isolators in (self.app.app.isolators, self.pod.manifest.isolators):

@@ -80,8 +80,7 @@ class Start:
     def _confine(self) -> None:
         for app in self.pod.apps:
             made = confinement.plan(app.name, app.app, app.image, self.pod.manifest, self.invocation)
-            url = metadata_url(self.invocation)
-            self.confinements[app.name] = made.with_environment({"AC_METADATA_URL": url}) if url else made
+            self.confinements[app.name] = made
             confinement.save(self.invocation.pod_dir, self.confinements[app.name])
 
     def _make_groups(self) -> None:
@@ -204,18 +203,33 @@ class Start:
         put(f"{pod_dir}/ppid-start", f"{process.start_time(os.getpid())}\n")
         put(f"{pod_dir}/pid", f"{init}\n")
         networks = self._connect(init)
+        if self.invocation.mds_token:
+            self._tell_metadata_url(networks)
         etc = files.etc_files(self.invocation, self.pod, networks, self._hostname())
         if self.not_enforced:
             put(f"{pod_dir}/not-enforced", "\n".join(self.not_enforced) + "\n")
         try:
             messages.send(channel, "go", etc)
             message = messages.receive(channel)
+            built = message is not None and message.words[0] == "built"
+            if built:
+                message = messages.receive(channel)  # None: its end of the channel was closed by the exec
         except OSError as error:
             raise _last_words(channel, error) from error
-        if message is None:
-            raise RktError("the pod's PID 1 ended before it had built the pod")
-        if message.words[0] == "failed":
+        if message is not None and message.words[0] == "failed":
             raise RktError(message.words[1], hint=message.words[2] or None)
+        if not built:
+            raise RktError("the pod's PID 1 ended before it had built the pod")
+
+    def _tell_metadata_url(self, networks: list[NetInfo]) -> None:
+        """Give the apps AC_METADATA_URL: only now it is known at which of its addresses they see the host."""
+        from rkt.metadata import pods
+
+        invocation = self.invocation
+        url = pods.url(invocation.pod_dir, invocation.mds_token, networks, local=not self.own_network)
+        for name, made in self.confinements.items():
+            self.confinements[name] = made.with_environment({"AC_METADATA_URL": url})
+            confinement.save(invocation.pod_dir, self.confinements[name])
 
     def _hostname(self) -> str:
         return self.invocation.hostname or f"rkt-{self.invocation.uuid}"
@@ -304,14 +318,6 @@ class Launcher:
         group = self._group.child(app)
         if group.processes():
             group.kill()
-
-
-def metadata_url(invocation: Invocation) -> str:
-    """Where the apps reach the metadata service; empty for a pod that is not registered there."""
-    if not invocation.mds_token:
-        return ""
-    with open(f"{invocation.pod_dir}/metadata-url", encoding="ascii") as stream:
-        return stream.read().strip()
 
 
 def _sysctls(pod: plan.PodPlan) -> dict[str, str]:
