@@ -102,6 +102,19 @@ def sync_filesystem(target: str | int) -> None:
         os.close(fd)
 
 
+def start_writing(fd: int, offset: int, length: int) -> None:
+    """Have the kernel begin to write this part of the file to the disk; the fsync that comes has less to do.
+
+    A hint: sync_file_range(2) promises nothing, and where it fails nothing is lost.
+    """
+    from linux.libc import syscall
+
+    try:
+        syscall("sync_file_range", fd, offset, length, 2)  # SYNC_FILE_RANGE_WRITE: do not wait
+    except OSError:
+        return
+
+
 def lock_directory(path: str, *, exclusive: bool, blocking: bool = True) -> int:
     """flock(2) on the directory itself; the fd that holds the lock until every copy of it is closed.
 

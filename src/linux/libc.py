@@ -27,6 +27,7 @@ _X86_64 = {
     "userfaultfd": 323, "socket": 41, "setsid": 112, "exit_group": 231, "statfs": 137, "fstatfs": 138,
     "setgroups": 116, "setresuid": 117, "setresgid": 119, "ioctl": 16, "vmsplice": 278, "tee": 276,
     "mincore": 27, "madvise": 28, "membarrier": 324, "chroot": 161, "umask": 95, "fchmodat": 268,
+    "sync_file_range": 277,
 }  # fmt: skip
 _AARCH64 = {
     "prctl": 167, "pivot_root": 41, "mount": 40, "umount2": 39, "sethostname": 161, "setdomainname": 162,
@@ -41,6 +42,7 @@ _AARCH64 = {
     "userfaultfd": 282, "socket": 198, "setsid": 157, "exit_group": 94, "statfs": 43, "fstatfs": 44,
     "setgroups": 159, "setresuid": 147, "setresgid": 149, "ioctl": 29, "vmsplice": 75, "tee": 77,
     "mincore": 232, "madvise": 233, "membarrier": 283, "chroot": 51, "umask": 166, "fchmodat": 53,
+    "sync_file_range": 84,
 }  # fmt: skip
 _SHARED = {
     "pidfd_send_signal": 424, "io_uring_setup": 425, "open_tree": 428, "move_mount": 429, "fsopen": 430,

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _SHORTEST_PREFIX = 2
 _LARGEST_MANIFEST = 4 << 20
+#: Bytes that may wait in memory while there is more to come: the disk works while we decompress.
+_WRITE_BEHIND = 8 << 20
 
 
 class Incoming(NamedTuple):
@@ -48,10 +50,18 @@ def receive(paths: Paths, file: BinaryIO, *, limits: Limits | None = None) -> In
     make_directory(paths.temporary)
     make_directory(paths.blobs)
     fd = files.anonymous_file(paths.temporary, file_mode(paths.blobs))
+    written = started = 0
+
+    def keep(chunk: bytes) -> None:
+        nonlocal written, started
+        files.write_all(fd, chunk)
+        written += len(chunk)
+        if written - started >= _WRITE_BEHIND:
+            files.start_writing(fd, started, written - started)
+            started = written
+
     try:
-        archive = reader.read_caged(
-            file, limits=limits or DEFAULT, sink=lambda chunk: files.write_all(fd, chunk)
-        )
+        archive = reader.read_caged(file, limits=limits or DEFAULT, sink=keep)
         return Incoming(str(archive.image_id), archive.manifest, fd)
     except BaseException:
         os.close(fd)
