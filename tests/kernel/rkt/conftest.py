@@ -28,6 +28,13 @@ words["net"] = tuple(words["net"])
 if (grace := words.pop("grace", None)) is not None:
     from rkt.stage1.native import supervisor
     supervisor.GRACE = grace
+if (limit := words.pop("log_limit", None)) is not None:
+    from rkt.stage1.native import logs
+    logs.MAX_FILE = limit
+if words.pop("closed", False):
+    for fd in (0, 1, 2):
+        os.close(fd)
+    sys.stdin = sys.stdout = sys.stderr = None
 if words.pop("no_idmap", False):  # a kernel or filesystem that refuses: as Linux before 5.12 does
     from linux.mount import api
     setattr_ = api.mount_setattr
@@ -83,7 +90,14 @@ class TestPod:
         self.manifest = manifest
         self.flavour = flavour
 
-    def start(self, *, stdin: Any = subprocess.DEVNULL, **flags: Any) -> Running:
+    def start(
+        self,
+        *,
+        stdin: Any = subprocess.DEVNULL,
+        stdout: Any = subprocess.PIPE,
+        stderr: Any = subprocess.PIPE,
+        **flags: Any,
+    ) -> Running:
         """Start the pod in a process of its own; `flags` are fields of the Invocation."""
         words = {
             "uuid": self.uuid,
@@ -94,9 +108,7 @@ class TestPod:
             **flags,
         }
         command = [sys.executable, "-I", "-c", _PATH + _RUNNER, json.dumps(words), self.flavour]
-        return Running(
-            command, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, errors="replace"
-        )
+        return Running(command, stdin=stdin, stdout=stdout, stderr=stderr, text=True, errors="replace")
 
     def run(self, *, timeout: float = 60, **flags: Any) -> Done:
         """Run the pod to its end."""

@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 # What systemd says when the program of an app could not be executed, for any reason that has no better code.
 COULD_NOT_START = 203
 
+# What the parent may have a handler for.
+_HANDLED = (
+    *(signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT),
+    *(signal.SIGWINCH, signal.SIGCHLD, signal.SIGPIPE),
+)
+
 
 class Joiner:
     """Starts programs in the pod whose PID 1 is `init`, in the namespaces that the flags in `kinds` name."""
@@ -84,7 +90,10 @@ class Joiner:
     ) -> NoReturn:
         code = COULD_NOT_START
         try:
+            for number in _HANDLED:
+                signal.signal(number, signal.SIG_DFL)
             signal.set_wakeup_fd(-1)
+            signal.pthread_sigmask(signal.SIG_SETMASK, ())
             libc.prctl(libc.PR_SET_DUMPABLE, 0)
             os.setsid()
             if stdio is not None:
@@ -114,6 +123,7 @@ class Joiner:
         namespaces.unshare(namespaces.NEWCGROUP)
         if channel is not None:
             master, slave = rootfs.open_terminal(app, console=console)
+            tty.copy_window_size(0, master)  # 0 is still the user's; before the app can ask
             messages.send(channel, "terminal", fds=(master,))
             for number in range(3):
                 os.dup2(slave, number)

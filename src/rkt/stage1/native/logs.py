@@ -12,6 +12,10 @@ from __future__ import annotations
 
 import os
 import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rkt.stage1.native.journal import AppJournal
 
 MAX_FILE = 10 << 20
 MAX_FILES = 5
@@ -66,14 +70,20 @@ def _rename(old: str, new: str, directory: int) -> None:
 
 
 class Stream:
-    """One output stream of one app: cuts what comes from the pipe into lines for log and console."""
+    """One output stream of one app: cuts what comes from the pipe into lines for log, journal and console.
 
-    __slots__ = ("_log", "app", "name", "pid", "rest")
+    `pid` is the app's process as the pod numbers it, `host_pid` as the host does. `journal` is None on a host
+    without one.
+    """
+
+    __slots__ = ("_log", "app", "host_pid", "journal", "name", "pid", "rest")
 
     def __init__(self, app: str, name: str, log: LogFile) -> None:
         self.app = app
         self.name = name
         self.pid = 0
+        self.host_pid = 0
+        self.journal: AppJournal | None = None
         self._log = log
         self.rest = b""
 
@@ -101,6 +111,10 @@ class Stream:
         whole = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(stamp // 1_000_000_000))
         prefix = f"{whole}.{stamp % 1_000_000_000:09}Z {self.name} ".encode() + tag + b" "
         self._log.write(prefix + text.replace(b"\n", b"\n" + prefix) + b"\n")
+        if self.journal is not None:
+            self.journal.write(text, self.host_pid)
+            if self.journal.instead:
+                return b""
         shown = f"[{time.monotonic():12.6f}] {self.app}[{self.pid}]: ".encode()
         return shown + text.replace(b"\n", b"\n" + shown) + b"\n"
 

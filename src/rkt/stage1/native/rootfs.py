@@ -43,6 +43,7 @@ HIDDEN = (
 READ_ONLY = ("proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger")
 _THERMAL = "thermal_throttle"
 _SYSCTL = re.compile(r"(net[.][a-z0-9_./-]+|kernel[.](msg|sem|shm)[a-z_]*|fs[.]mqueue[.][a-z_]+)")
+SHARED = ("shm", "mqueue")
 # Where the apps' roots are, in the pod's own root.
 APPS = "/apps"
 
@@ -69,12 +70,27 @@ def enter_empty_root(sys_fd: int | None, *, mask: bool, sysctls: dict[str, str])
         os.close(fd)
     os.close(proc)
     os.close(sys_fd)
+    for name, fd in _shared_memory().items():
+        os.mkdir(f"dev/{name}", 0o755, dir_fd=base)
+        api.move_mount(fd, f"dev/{name}", to_fd=base)
+        os.close(fd)
     _pivot(base)
     os.close(base)
     for key, value in sysctls.items():
         _set_sysctl(key, value)
     if mask:
         _mask()
+
+
+def _shared_memory() -> dict[str, int]:
+    """What the apps of a pod share as they share its IPC namespace: POSIX memory and message queues."""
+    shm = api.filesystem("tmpfs", (("size", "64m"), ("mode", "1777")), attributes=_NO_SUID_DEV_EXEC)
+    try:
+        queues = api.filesystem("mqueue", attributes=_NO_SUID_DEV_EXEC)
+    except OSError:
+        # The namespace is the host's, which a user namespace of the pod has no say in: an empty directory.
+        queues = api.filesystem("tmpfs", (("size", "4k"),), attributes=_NO_SUID_DEV_EXEC | _A.RDONLY)
+    return {"shm": shm, "mqueue": queues}
 
 
 def _set_sysctl(key: str, value: str) -> None:
@@ -262,7 +278,7 @@ class AppRoot:
         for name in DEVICES:
             os.close(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666, dir_fd=dev))
         os.close(os.open("console", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o620, dir_fd=dev))
-        for name in ("pts", "shm", "mqueue"):
+        for name in ("pts", *SHARED):
             os.mkdir(name, 0o755, dir_fd=dev)
         os.symlink("pts/ptmx", "ptmx", dir_fd=dev)
         for name, link in _LINKS.items():
@@ -274,8 +290,10 @@ class AppRoot:
             os.close(fd)
         terminals = (("ptmxmode", "0666"), ("mode", "0620"), ("gid", "5"))
         self._in_dev(dev, "pts", "devpts", terminals, _A.NOSUID | _A.NOEXEC)
-        self._in_dev(dev, "shm", "tmpfs", (("size", "64m"), ("mode", "1777")), _NO_SUID_DEV_EXEC)
-        self._in_dev(dev, "mqueue", "mqueue", (), _NO_SUID_DEV_EXEC)
+        for name in SHARED:
+            fd = api.open_tree(f"/dev/{name}")
+            api.move_mount(fd, name, to_fd=dev)
+            os.close(fd)
         # Without a terminal of its own the console is the null device: writes succeed and go nowhere.
         fd = api.open_tree("/dev/null")
         api.move_mount(fd, "console", to_fd=dev)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Protocol
 
+    from linux.systemd.notify import Notifier
     from rkt.stage1.native.terminal import Terminal
 
     class Launcher(Protocol):
@@ -88,9 +89,10 @@ class App:
     """An app: where it is in its life, and the process that is its present step.
 
     `step` is empty before its first, one of STEPS, or `done`. `steps` are those that it has a program for.
+    `unready` is whether it has still to say itself that it is ready, by sd_notify.
     """
 
-    __slots__ = ("code", "name", "pid", "step", "steps")
+    __slots__ = ("code", "name", "pid", "step", "steps", "unready")
 
     def __init__(self, name: str, steps: tuple[str, ...]) -> None:
         self.name = name
@@ -98,6 +100,7 @@ class App:
         self.step = ""
         self.pid = 0
         self.code = 0
+        self.unready = False
 
 
 class Supervisor:
@@ -111,6 +114,8 @@ class Supervisor:
         self.console = logs.Console(console)
         self.apps: list[App] = []
         self.streams: dict[int, logs.Stream] = {}
+        self.readiness: dict[int, App] = {}  # sockets on which apps notify
+        self.notifier: Notifier | None = None  # who supervises this process
         self.terminal: Terminal | None = None
         self.code = 0
         self.stopping_since = 0.0
@@ -142,6 +147,8 @@ class Supervisor:
 
     def _turn(self) -> None:
         """Wait for something to happen, and deal with it."""
+        if self.notifier is not None:
+            self.notifier.ping()
         self._register()
         for fd, event in self._poll.poll(self._patience()):
             readable, writable = bool(event & (_IN | _GONE)), bool(event & (_OUT | _GONE))
@@ -150,6 +157,8 @@ class Supervisor:
                     self._signalled(number)
             elif fd in self.streams:
                 self._read(fd)
+            elif fd in self.readiness:
+                self._notified(fd)
             elif self.terminal is not None and fd in self.terminal.wanted():
                 self.terminal.handle(fd, readable=readable, writable=writable)
             elif fd == self._console_fd:
@@ -160,14 +169,15 @@ class Supervisor:
             self.console.give_up()
         if self.stopping_since and not self._killed and now >= self.stopping_since + GRACE:
             self._kill()
-        if self.settle_at and now >= self.settle_at and self._is_settled():
-            self.settle_at = 0.0
-            if self.on_settled is not None:
+        if self.settle_at and now >= self.settle_at:
+            self.settle_at = 0.0 if self._is_settled() else now + 1.0
+            if not self.settle_at and self.on_settled is not None:
                 self.on_settled(self)
 
     def _patience(self) -> int | None:
         """Milliseconds until the clock alone makes something happen; None for never."""
-        times = [at for at in (self.console.hold_until(), self.settle_at) if at]
+        ping = self.notifier.next_ping() if self.notifier is not None else 0.0
+        times = [at for at in (self.console.hold_until(), self.settle_at, ping) if at]
         if self.stopping_since and not self._killed:
             times.append(self.stopping_since + GRACE)
         if not times:
@@ -177,7 +187,7 @@ class Supervisor:
     def _register(self) -> None:
         """Tell poll(2) what is waited for now; only changes cost anything."""
         held = bool(self.console.hold_until())
-        wanted = {self.signals.fd: _IN}
+        wanted = {self.signals.fd: _IN, **dict.fromkeys(self.readiness, _IN)}
         if not held:
             wanted |= dict.fromkeys(self.streams, _IN)
         if self.console.waiting:
@@ -244,7 +254,9 @@ class Supervisor:
     # -- the life of the apps
 
     def _tell_ready(self) -> None:
-        if not self.ready and all(app.step in {"main", "post-stop", "done"} for app in self.apps):
+        if not self.ready and all(
+            (app.step == "main" and not app.unready) or app.step in {"post-stop", "done"} for app in self.apps
+        ):
             self.ready = True
             link = f"{self.pod_dir}/stage1/rootfs/rkt/supervisor-status"
             try:
@@ -253,6 +265,19 @@ class Supervisor:
                 pass
             if self.on_ready is not None:
                 self.on_ready()
+            if self.notifier is not None:
+                self.notifier.send(f"MAINPID={os.getpid()}", "READY=1", f"STATUS={len(self.apps)} apps run")
+
+    def _notified(self, fd: int) -> None:
+        """Take what an app tells about itself, which only that app can: nobody else has its socket."""
+        from linux.systemd import notify
+
+        app = self.readiness[fd]
+        told = notify.receive(fd) or {}
+        if told.get("READY") == "1":
+            app.unready = False
+        if self.notifier is not None and "STATUS" in told:
+            self.notifier.send(f"STATUS={app.name}: {told['STATUS']}")
 
     def _reap(self) -> None:
         for app in self.apps:
@@ -307,7 +332,7 @@ class Supervisor:
         inner = pid_in_pod(app.pid)
         for stream in self.streams.values():
             if stream.app == app.name:
-                stream.pid = inner
+                stream.pid, stream.host_pid = inner, app.pid
         if step == "main":
             os.makedirs(f"{self.pod_dir}/apps/{app.name}", mode=0o755, exist_ok=True)
             put(f"{self.pod_dir}/apps/{app.name}/pid", f"{app.pid}\n")
@@ -332,6 +357,8 @@ class Supervisor:
         """Ask all apps to end: the pod ends when its last app does, or as soon as one fails."""
         if not self.stopping_since:
             self.stopping_since = time.monotonic()
+            if self.notifier is not None:
+                self.notifier.send("STOPPING=1")
             self._signal_all(signal.SIGTERM)
 
     def _kill(self) -> None:
