@@ -90,8 +90,8 @@ class Joiner:
     ) -> NoReturn:
         code = COULD_NOT_START
         try:
-            for number in _HANDLED:
-                signal.signal(number, signal.SIG_DFL)
+            for handled in _HANDLED:
+                signal.signal(handled, signal.SIG_DFL)
             signal.set_wakeup_fd(-1)
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
             libc.prctl(libc.PR_SET_DUMPABLE, 0)
