@@ -66,7 +66,10 @@ def leftovers(rkt: Rkt) -> list[str]:
     links = subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True).stdout
     found += [line for line in links.splitlines() if "veth" in line]
     top = f"rkt-{binascii.crc32(os.fsencode(data)):08x}"
-    found += [str(group) for group in Path("/sys/fs/cgroup").glob(f"*/**/{top}/*")]
+    # Not Path.glob, which fails when a group that another test made goes away meanwhile.
+    for directory, groups, _ in os.walk("/sys/fs/cgroup"):
+        if os.path.basename(directory) == top:
+            found += [os.path.join(directory, group) for group in groups]
     return found
 
 

@@ -26,7 +26,8 @@ _libc.ptrace.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c
 TRACEME, CONT, DETACH, SYSCALL, SETOPTIONS, GETEVENTMSG, LISTEN, SYSCALL_INFO = (
     0, 7, 17, 24, 0x4200, 0x4201, 0x4208, 0x420E,
 )  # fmt: skip
-O_SYSGOOD, O_FORK, O_VFORK, O_CLONE, O_EXEC = 1, 2, 4, 8, 16
+O_SYSGOOD, O_FORK, O_VFORK, O_CLONE, O_EXEC, O_EXITKILL = 1, 2, 4, 8, 16, 0x100000
+NEWBORN = (1, 2, 3)  # the events of fork, vfork, clone
 WALL = 0x40000000
 # Calls after which the state of the host, of a file or of a peer differs: x86_64 numbers.
 CALLS = {
@@ -69,7 +70,9 @@ class Tracer:
             os.kill(os.getpid(), signal.SIGSTOP)
             os.execvp(argv[0], argv)
         os.waitpid(pid, WALL)
-        ptrace(SETOPTIONS, pid, 0, O_SYSGOOD | O_FORK | O_VFORK | O_CLONE | O_EXEC)
+        options = O_SYSGOOD | O_FORK | O_VFORK | O_CLONE | O_EXEC
+        # Nobody survives who was born at the very moment of the strike.
+        ptrace(SETOPTIONS, pid, 0, options | (O_EXITKILL if self.action == "kill-tree" else 0))
         ptrace(SYSCALL, pid)
         self.threads.add(pid)
         return pid
@@ -100,6 +103,11 @@ class Tracer:
                 if self.count == self.at:
                     self._strike(tid)
                     return
+        elif event in NEWBORN:
+            # Known from now on: a child that is first seen after the strike would stay stopped for ever.
+            born = ctypes.c_ulong()
+            ptrace(GETEVENTMSG, tid, 0, ctypes.addressof(born))
+            self.threads.add(born.value)
         elif event or stop == signal.SIGSTOP:
             deliver = 0  # a clone/fork/exec event, or the first stop of a new child
         elif stop != signal.SIGTRAP:
