@@ -37,7 +37,7 @@ def run(directory: Path, rounds: int) -> str:
     networked = [Contender("rkt run --net=default", [*rkt, "run", "example.com/bench"], after=collect)]
     if bundle.have("podman"):
         bundle.podman(root)
-        command = ["podman", "run", "--rm", *bundle.PODMAN_LIMITS]
+        command = ["podman", "--runtime=runc", "run", "--rm", *bundle.PODMAN_LIMITS]
         without = [*command, "--network=none", bundle.PODMAN_IMAGE, "/bin/true"]
         alone.append(Contender("podman run --network=none", without))
         networked.append(Contender("podman run", [*command, bundle.PODMAN_IMAGE, "/bin/true"]))
