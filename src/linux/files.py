@@ -19,11 +19,14 @@ _TEMPORARY_PREFIX = ".tmp-"
 _COUNTER = 0
 
 
-def write_atomically(path: str, data: bytes, *, mode: int = 0o644, dir_fd: int | None = None) -> None:
+def write_atomically(
+    path: str, data: bytes, *, mode: int = 0o644, dir_fd: int | None = None, durable: bool = True
+) -> None:
     """Replace the file `path` by one that holds `data`, durably: readers see old or new, never a part.
 
     `path` is relative to `dir_fd` when that is given. A failure (ENOSPC) leaves the old file and no other.
     A symbolic link at `path` is replaced, not followed. The mode is set exactly, whatever the umask.
+    Without `durable` nothing waits for the disk: for what a power cut makes pointless anyway.
     """
     directory, name = os.path.split(path)
     parent = os.open(directory or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=dir_fd)
@@ -34,14 +37,16 @@ def write_atomically(path: str, data: bytes, *, mode: int = 0o644, dir_fd: int |
             try:
                 write_all(fd, data)
                 os.fchmod(fd, mode)
-                os.fsync(fd)
+                if durable:
+                    os.fsync(fd)
             finally:
                 os.close(fd)
             os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
         except BaseException:
             _unlink_quietly(temporary, parent)
             raise
-        os.fsync(parent)
+        if durable:
+            os.fsync(parent)
     except OSError as failed:
         if failed.filename is None or failed.filename == temporary_name_of(failed.filename):
             failed.filename = path

@@ -278,7 +278,9 @@ def save(pod_dir: str, confinement: Confinement) -> None:
 
     value = confinement._asdict()
     value["seccomp"] = confinement.seccomp.hex()
-    files.write_atomically(_path(pod_dir, confinement.app), json.dumps(value).encode(), mode=0o600)
+    files.write_atomically(
+        _path(pod_dir, confinement.app), json.dumps(value).encode(), mode=0o600, durable=False
+    )
 
 
 def load(pod_dir: str, app: str) -> Confinement:
