@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cni import delegate, invoke
 from cni.attachment import names
 from cni.errors import INVALID_CONFIG, UNSUPPORTED_FIELD, CniError
 from cni.types.result import DNS
@@ -24,6 +25,17 @@ def mac(request: Request) -> str:
         or request.cni_args(_ARGUMENTS).get("MAC", "")
     )
     return names.check_mac(text) if text else ""
+
+
+def has_ipam(request: Request) -> bool:
+    """Whether there is an IPAM plugin to ask; CniError 7 when it is named but cannot be found.
+
+    Looked up before anything is recorded: what was never there has nothing to take back.
+    """
+    name = delegate.ipam_type(request)
+    if name:
+        invoke.find(name, request.path)
+    return bool(name)
 
 
 def mtu(request: Request) -> int:

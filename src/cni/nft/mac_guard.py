@@ -25,7 +25,7 @@ def add(port: str, mac: str, owner: str) -> None:
 
 def remove(port: str, mac: str, owner: str) -> None:
     with Session() as session:
-        session.withdraw(TABLE, [(target, each.key) for target, each in _entries(port, mac, owner)], owner)
+        session.withdraw(TABLE, _entries(port, mac, owner), owner)
 
 
 def is_complete(port: str, mac: str, owner: str) -> bool:

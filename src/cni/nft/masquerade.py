@@ -43,7 +43,7 @@ def remove(addresses: Sequence[Cidr], owner: str) -> None:
     if not addresses:
         return
     with Session() as session:
-        session.withdraw(TABLE, [(_set(each), (each.address,)) for each in addresses], owner)
+        session.withdraw(TABLE, [_entry(each, owner) for each in addresses], owner)
 
 
 def is_complete(addresses: Sequence[Cidr], owner: str) -> bool:

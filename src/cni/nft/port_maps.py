@@ -92,11 +92,11 @@ def add(
         )
 
 
-def remove(mappings: Sequence[Mapping], targets: Sequence[Cidr], owner: str) -> None:
+def remove(mappings: Sequence[Mapping], targets: Sequence[Cidr], owner: str, *, snat: str) -> None:
     """No longer; what is not there, or somebody else's, is passed over."""
-    keys = [(target, each.key) for target, each in _entries(mappings, targets, owner, SNAT)]
+    entries = _entries(mappings, targets, owner, snat)
     with Session() as session:
-        session.withdraw(TABLE, keys, owner, before_delete=lambda: _shut_localnet(session))
+        session.withdraw(TABLE, entries, owner, before_delete=lambda: _shut_localnet(session))
 
 
 def is_complete(mappings: Sequence[Mapping], targets: Sequence[Cidr], owner: str, *, snat: str) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from cni.lock import Lock
 from linux.netlink.nftables import listing, objects
+from linux.netlink.nftables.expressions import JUMP
 from linux.netlink.nftables.objects import Element
 from linux.netlink.nftables.transaction import Transaction
 from linux.netlink.socket import NETFILTER, Socket
@@ -106,27 +107,30 @@ class Session:
     def withdraw(
         self,
         table: Table,
-        keys: Sequence[tuple[Set, Sequence[str | int]]],
+        entries: Sequence[Entry],
         owner: str,
         *,
         before_delete: Callable[[], object] | None = None,
     ) -> None:
-        """Remove the elements with these keys whose comment is `owner`, and what is then used by nobody.
+        """Remove those of `entries` whose comment is `owner`, and what is then used by nobody.
 
         `before_delete` is called when that is the whole table.
         """
+        if not listing.has_table(self.socket, table.family, table.name):
+            return
         found: list[Entry] = []
-        for target, key in keys:
-            element = listing.element(self.socket, target, key)
+        # Also of elements that somebody else removed: their chain would stay for ever.
+        jumps = {chain: 0 for _, element in entries if (chain := _target(element))}
+        for target, expected in entries:
+            element = listing.element(self.socket, target, expected.key)
             if element is not None and element.comment == owner:
                 found.append((target, element))
-        if not found:
-            return
-        jumps: dict[str, int] = {}
-        for _, element in found:
-            if len(element.value) == 2 and isinstance(element.value[1], str) and element.value[0] in (-3, -4):
-                jumps[element.value[1]] = jumps.get(element.value[1], 0) + 1
+                chain = _target(element)
+                if chain:
+                    jumps[chain] = jumps.get(chain, 0) + 1
         unused = [name for name, count in jumps.items() if self._users(table, name) == count]
+        if not found and not unused:
+            return
         left = listing.uses(self.socket, table.family, table.name) - len(unused)
         transaction = Transaction()
         if left <= table.fixed:
@@ -148,9 +152,18 @@ class Session:
         )
 
     def _users(self, table: Table, chain: str) -> int:
-        """How many elements jump to a chain: those that use it but for its own rules."""
+        """How many elements jump to a chain: its users without its own rules; -1 when there is none."""
+        if not listing.has_chain(self.socket, table.family, table.name, chain):
+            return -1
         own = len(listing.rules(self.socket, table.family, table.name, chain))
         return listing.uses(self.socket, table.family, table.name, chain) - own
+
+
+def _target(element: Element) -> str:
+    """The chain that an element of a verdict map jumps to, "" for none."""
+    if len(element.value) == 2 and element.value[0] == JUMP:
+        return str(element.value[1])
+    return ""
 
 
 def comment(network: str, container_id: str, ifname: str) -> str:

@@ -56,7 +56,7 @@ class Config:
         self.isolated = fields.boolean("portIsolation")
         self.container_up = not fields.boolean("disableContainerInterface")
         self.mac = options.mac(request)
-        self.has_ipam = bool(delegate.ipam_type(request))
+        self.has_ipam = options.has_ipam(request)
         if self.hairpin and self.promiscuous:
             raise request.refuse("cannot set hairpin mode and promiscuous mode at the same time")
         if not self.container_up and self.has_ipam:
@@ -164,6 +164,9 @@ def _make(
         state.save(request, NAME, made)
         bridge = _ensure_bridge(namespaces, config)
         veth.create(namespaces, pair, master=bridge.index, port=_port_options(pair, config))
+        if bridge.alias != _ALIAS:
+            # Somebody else's, which may have taken over the hardware address of its new port.
+            bridge = link.get(namespaces.host, config.bridge) or bridge
     if config.container_up:
         interface.configure(
             namespaces,
@@ -181,9 +184,6 @@ def _make(
         mac_guard.add(pair.host, pair.container_mac, owner)
     if config.container_up:
         interface.wait_until_forwarding(namespaces, pair.host, _UP_DEADLINE)
-    if bridge.alias != _ALIAS:
-        # Somebody else's may have taken over the address of its new port.
-        bridge = link.get(namespaces.host, config.bridge) or bridge
     return Result(
         interfaces=[
             Interface(bridge.name, mac=bridge.mac),
@@ -288,8 +288,8 @@ def _make_gateway(
             # Somebody else's first ADD may have been faster.
             flags = address.NODAD if each.v6 else 0
             batch.add(address.add(bridge.index, str(each), flags=flags).tolerating(errno.EEXIST))
-    if bridge.mac and not bridge.alias:
-        # Not made here, so perhaps not pinned: set to what it is, it no longer follows that of its ports.
+    if bridge.alias != _ALIAS:
+        # Perhaps not pinned: set to what it is, its hardware address no longer follows that of its ports.
         batch.add(link.change(config.bridge, mac=bridge.mac))
     batch.commit()
     for v6 in {each.v6 for each in wanted}:

@@ -111,7 +111,7 @@ def delete(request: Request) -> None:
     interface = made.string("interface")
     if interface and _is_pair(interface):
         port_maps.shut_localnet(interface)
-    port_maps.remove(mappings, targets, teardown.owner(request))
+    port_maps.remove(mappings, targets, teardown.owner(request), snat=made.string("snat", port_maps.SNAT))
     _forget_answered(targets)
     state.remove(request, NAME)
 
@@ -170,7 +170,12 @@ def _record(config: Config, targets: Sequence[Cidr], interface: str) -> dict[str
         }
         for each in config.mappings
     ]
-    return {"mappings": mappings, "ips": [str(each) for each in targets], "interface": interface}
+    return {
+        "mappings": mappings,
+        "ips": [str(each) for each in targets],
+        "interface": interface,
+        "snat": config.snat,
+    }
 
 
 def _publish(request: Request, config: Config, targets: Sequence[Cidr]) -> None:
@@ -286,6 +291,7 @@ def _delete_unrecorded(request: Request) -> None:
         mappings, result = [], None
     if mappings and result is not None and result.ips:
         targets = _targets(request, result)
-        steps.run(lambda: port_maps.remove(mappings, targets, teardown.owner(request)))
+        owner = teardown.owner(request)
+        steps.run(lambda: port_maps.remove(mappings, targets, owner, snat=port_maps.SNAT))
     steps.run(lambda: foreign.remove_port_mappings(request.container_id))
     steps.finish()

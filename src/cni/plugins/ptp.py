@@ -31,7 +31,7 @@ NAME = "ptp"
 
 def add(request: Request) -> Result:
     """Make the attachment; when that fails nothing of it is left."""
-    if not delegate.ipam_type(request):
+    if not options.has_ipam(request):
         raise request.refuse("no plugin name provided", "ptp needs an IPAM plugin")
     wants_masquerade, mtu = options.masquerade(request), options.mtu(request)
     with veth.Namespaces(request) as namespaces:
