@@ -133,6 +133,10 @@ class Host:
     def serve(self, port: int, greeting: str) -> None:
         serve(self._stack, port, greeting)
 
+    def ask(self, address: str, port: int, *, udp: bool = False, timeout: float = 2.0) -> str:
+        """What a server says to the host itself."""
+        return ask(address, port, udp=udp, timeout=timeout)
+
     def left(self) -> dict[str, list[str]]:
         """Everything that an attachment may leave behind."""
         links = [each["ifname"] for each in json.loads(run("ip", "-j", "link")) if each["ifname"] != "lo"]

@@ -1,0 +1,324 @@
+"""portmap: who reaches a mapped port and who must not, taken ports, what stays when it fails, stale flows."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from cni import plugin, state
+from cni.errors import INVALID_CONFIG, UNSUPPORTED_FIELD, CniError
+from cni.request import Request
+from linux import namespaces
+from linux.netlink import conntrack
+from linux.netlink.socket import NETFILTER, Socket
+
+if TYPE_CHECKING:
+    # The fixtures' classes live in conftest.py, which cannot be imported by name.
+    Host = Node = Any
+
+PORTMAP = {"type": "portmap", "capabilities": {"portMappings": True}}
+
+
+def bridge() -> dict[str, Any]:
+    ranges = [[{"subnet": "10.22.0.0/24"}], [{"subnet": "fd00:22::/64"}]]
+    routes = [{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]
+    ipam = {"type": "host-local", "ranges": ranges, "routes": routes}
+    return {"type": "bridge", "bridge": "br0", "isGateway": True, "ipMasq": True, "ipam": ipam}
+
+
+def ptp() -> dict[str, Any]:
+    without = {key: value for key, value in bridge().items() if key not in ("bridge", "isGateway")}
+    return {**without, "type": "ptp"}
+
+
+def ports(*mappings: tuple[int, int, str, str]) -> dict[str, object]:
+    """Capability arguments from (host port, container port, protocol, host address)."""
+    found = [
+        {"hostPort": outer, "containerPort": inner, "protocol": protocol, **({"hostIP": at} if at else {})}
+        for outer, inner, protocol, at in mappings
+    ]
+    return {"portMappings": found}
+
+
+WEB = ports((8080, 80, "tcp", ""), (8053, 80, "udp", ""))
+
+
+def read(path: str) -> str:
+    with open(path, encoding="ascii") as file:
+        return file.read().strip()
+
+
+@pytest.mark.parametrize("kind", [bridge, ptp])
+def test_who_reaches_a_mapped_port(host: Host, nothing: dict[str, list[str]], kind: Any) -> None:
+    outside, one, two = host.outside(), host.node("c1"), host.node("c2")
+    network = host.network(kind(), PORTMAP)
+    host.add(network, one, capability_args=WEB)
+    host.add(network, two)
+    one.serve(80, "one")
+    for udp, port in ((False, 8080), (True, 8053)):
+        # From outside, who sees it as it is; in both families.
+        assert outside.ask("192.0.2.1", port, udp=udp) == "one 192.0.2.2"
+        assert outside.ask("2001:db8::1", port, udp=udp) == "one 2001:db8::2"
+        # From a neighbour, over every address of the host.
+        for address in ("192.0.2.1", "10.22.0.1", "2001:db8::1", "fd00:22::1"):
+            assert two.ask(address, port, udp=udp).startswith("one ")
+        # From the container itself.
+        for address in ("192.0.2.1", "2001:db8::1"):
+            assert one.ask(address, port, udp=udp).startswith("one ")
+        # From the host, 127.0.0.1 included.
+        for address in ("192.0.2.1", "10.22.0.1", "127.0.0.1", "2001:db8::1"):
+            assert host.ask(address, port, udp=udp).startswith("one ")
+    # And still under its own.
+    assert two.ask("10.22.0.2", 80) == "one 10.22.0.3"
+    host.check(network, one, capability_args=WEB)
+    host.delete(network, one, capability_args=WEB)
+    with pytest.raises(ConnectionRefusedError):
+        outside.ask("192.0.2.1", 8080)
+    host.delete(network, two)
+    assert [each for each in host.left()["links"] if each not in ("up0", "br0")] == []
+    assert {**host.left(), "links": []} == nothing
+
+
+def test_cve_2025_67499_what_is_for_another_machine_is_left_alone(host: Host) -> None:
+    outside, one, two = host.outside(), host.node("c1"), host.node("c2")
+    network = host.network(bridge(), PORTMAP)
+    host.add(network, one, capability_args=WEB)
+    host.add(network, two)
+    one.serve(80, "one")
+    outside.serve(8080, "outside")
+    # Through this host, to the same port of somebody else: as if nothing were mapped.
+    assert two.ask("192.0.2.2", 8080) == "outside 192.0.2.1"
+    assert two.ask("2001:db8::2", 8080) == "outside 2001:db8::1"
+    assert host.ask("192.0.2.2", 8080) == "outside 192.0.2.1"
+
+
+def test_cve_2020_8558_the_hosts_loopback_is_not_reachable_from_a_neighbour(host: Host) -> None:
+    one, attacker = host.node("c1"), host.node("c2")
+    network = host.network(bridge(), PORTMAP)
+    host.add(network, one, capability_args=WEB)
+    host.add(network, attacker)
+    host.serve(9000, "host")
+    with namespaces.inside(attacker.netns), open("/proc/sys/net/ipv4/conf/all/route_localnet", "w") as file:
+        file.write("1")
+    for command in (
+        "ip address del 127.0.0.1/8 dev lo",
+        "ip route add 127.0.0.1 via 10.22.0.1 dev eth0 src 10.22.0.3",
+    ):
+        attacker(*command.split())
+    assert read("/proc/sys/net/ipv4/conf/br0/route_localnet") == "1"
+    with pytest.raises(OSError, match="timed out"):
+        attacker.ask("127.0.0.1", 9000, timeout=0.5)
+    # Without the rule that forbids it, it would be.
+    subprocess.run(["nft", "flush", "chain", "inet", "rkt_portmap", "localnet_guard"], check=True)
+    assert attacker.ask("127.0.0.1", 9000) == "host 10.22.0.3"
+
+
+def test_the_loopback_is_shut_before_its_guard_goes(host: Host) -> None:
+    one = host.node("c1")
+    network = host.network(bridge(), PORTMAP)
+    host.add(network, one, capability_args=WEB)
+    assert read("/proc/sys/net/ipv4/conf/br0/route_localnet") == "1"
+    host.delete(network, one, capability_args=WEB)
+    assert read("/proc/sys/net/ipv4/conf/br0/route_localnet") == "0"
+
+
+def test_a_mapping_at_one_address(host: Host) -> None:
+    outside, one, two = host.outside(), host.node("c1"), host.node("c2")
+    network = host.network(bridge(), PORTMAP)
+    at_one = ports((8080, 80, "tcp", "192.0.2.1"), (8081, 80, "tcp", "2001:db8::1"))
+    host.add(network, one, capability_args=at_one)
+    # The same port at every other address may be another's: the more precise mapping goes first.
+    host.add(network, two, capability_args=ports((8080, 80, "tcp", "")))
+    one.serve(80, "one")
+    two.serve(80, "two")
+    assert outside.ask("192.0.2.1", 8080) == "one 192.0.2.2"
+    assert outside.ask("2001:db8::1", 8081) == "one 2001:db8::2"
+    assert host.ask("127.0.0.1", 8080).startswith("two ")
+    assert outside.ask("2001:db8::1", 8080) == "two 2001:db8::2"
+    with pytest.raises(ConnectionRefusedError):
+        outside.ask("192.0.2.1", 8081)
+
+
+def test_a_taken_port_is_an_error_and_free_again_after_del(host: Host, nothing: dict[str, list[str]]) -> None:
+    outside, one, two = host.outside(), host.node("c1"), host.node("c2")
+    network = host.network(bridge(), PORTMAP)
+    host.add(network, one, capability_args=WEB)
+    one.serve(80, "one")
+    two.serve(80, "two")
+    with pytest.raises(CniError, match="host port 8080 is already mapped: to net1/c1/eth0") as refused:
+        host.add(network, two, capability_args=WEB)
+    assert refused.value.code == INVALID_CONFIG
+    host.delete(network, two, capability_args=WEB)
+    assert outside.ask("192.0.2.1", 8080) == "one 192.0.2.2"
+    host.delete(network, one, capability_args=WEB)
+    host.add(network, two, capability_args=WEB)
+    assert outside.ask("192.0.2.1", 8080) == "two 192.0.2.2"
+    host.delete(network, two, capability_args=WEB)
+    assert {**host.left(), "links": []} == nothing
+
+
+def test_the_port_of_a_container_that_is_gone_is_not_taken(host: Host) -> None:
+    """Its record went with /run at a reboot, or by force; its element did not."""
+    one, two = host.node("c1"), host.node("c2")
+    network = host.network(bridge(), PORTMAP)
+    host.add(network, one, capability_args=WEB)
+    for name in ("portmap", "bridge"):
+        state.remove(Request(config={"name": "net1"}, container_id="c1", ifname="eth0"), name)
+    host.add(network, two, capability_args=WEB)
+    two.serve(80, "two")
+    assert host.ask("10.22.0.1", 8080).startswith("two ")
+
+
+@pytest.mark.parametrize(
+    ("options", "seen"), [({"snat": False}, "192.0.2.2"), ({"masqAll": True}, "10.22.0.1")]
+)
+def test_whose_address_the_container_sees(host: Host, options: dict[str, Any], seen: str) -> None:
+    outside, one = host.outside(), host.node("c1")
+    network = host.network(bridge(), {**PORTMAP, **options})
+    host.add(network, one, capability_args=WEB)
+    one.serve(80, "one")
+    assert outside.ask("192.0.2.1", 8080) == f"one {seen}"
+    if options == {"snat": False}:
+        assert read("/proc/sys/net/ipv4/conf/br0/route_localnet") == "0"
+    host.check(network, one, capability_args=WEB)
+    host.delete(network, one, capability_args=WEB)
+    assert host.left()["tables"] == []
+
+
+def test_flows_from_before_a_mapping_follow_it_and_those_to_a_dead_container_end(host: Host) -> None:
+    outside, one, two = host.outside(), host.node("c1"), host.node("c2")
+    network = host.network(bridge(), PORTMAP)
+    # A client that sends from one and the same port all the time, as resolvers and loggers do.
+    with namespaces.inside(outside.netns):
+        client = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    with client:
+        client.settimeout(2)
+        client.connect(("192.0.2.1", 8053))
+        # Something must track connections before the first mapping: a masquerading network does.
+        host.add(network, two)
+        client.send(b"?")
+        with pytest.raises(ConnectionRefusedError):
+            client.recv(100)
+        host.add(network, one, capability_args=WEB)
+        one.serve(80, "one")
+        client.send(b"?")
+        assert client.recv(100) == b"one 192.0.2.2"
+        host.delete(network, one, capability_args=WEB)
+        with Socket(NETFILTER) as kernel:
+            assert conntrack.flows(kernel, family=2, answerer="10.22.0.2") == []
+        three = host.node("c3")
+        host.add(network, three, capability_args=WEB)
+        three.serve(80, "three")
+        client.send(b"?")
+        assert client.recv(100) == b"three 192.0.2.2"
+
+
+@pytest.mark.parametrize(
+    ("options", "mappings", "code"),
+    [
+        ({"markMasqBit": 32}, WEB, INVALID_CONFIG),
+        ({"markMasqBit": 5, "externalSetMarkChain": "X"}, WEB, INVALID_CONFIG),
+        ({"snat": "yes"}, WEB, INVALID_CONFIG),
+        ({"backend": "iptables"}, WEB, UNSUPPORTED_FIELD),
+        ({"backend": "magic"}, WEB, INVALID_CONFIG),
+        ({"conditionsV4": ["-d", "1.2.3.4"]}, WEB, UNSUPPORTED_FIELD),
+        ({}, ports((0, 80, "tcp", "")), INVALID_CONFIG),
+        ({}, ports((8080, 0, "tcp", "")), INVALID_CONFIG),
+        ({}, ports((65536, 80, "tcp", "")), INVALID_CONFIG),
+        ({}, ports((8080, 80, "icmp", "")), INVALID_CONFIG),
+        ({}, ports((8080, 80, "tcp", "localhost")), INVALID_CONFIG),
+        ({}, ports((8080, 80, "tcp", ""), (8080, 81, "TCP", "")), INVALID_CONFIG),
+        ({}, {"portMappings": "8080:80"}, INVALID_CONFIG),
+    ],
+)
+def test_nothing_is_left_of_an_add_that_fails(
+    host: Host, nothing: dict[str, list[str]], options: dict[str, Any], mappings: Any, code: int
+) -> None:
+    node = host.node("c1")
+    network = host.network(bridge(), {**PORTMAP, **options})
+    with pytest.raises(CniError) as refused:
+        host.add(network, node, capability_args=mappings)
+    assert refused.value.code == code
+    assert "table inet rkt_portmap" not in host.left()["tables"]
+    plain = host.network(bridge(), PORTMAP)
+    host.delete(plain, node)
+    assert host.left() == {**nothing, "links": ["br0"]}
+
+
+def test_a_mapping_without_hostport_is_refused_as_such(host: Host) -> None:
+    config = {"name": "n", "cniVersion": "1.1.0", **PORTMAP}
+    config["runtimeConfig"] = {"portMappings": [{"containerPort": 80}]}
+    with pytest.raises(CniError, match="hostPort and containerPort"):
+        plugin.perform("portmap", Request("ADD", config, container_id="c1", ifname="eth0"))
+
+
+def test_without_mappings_the_result_passes_through(host: Host) -> None:
+    node = host.node("c1")
+    network = host.network(bridge(), PORTMAP)
+    result = host.add(network, node)
+    assert [str(each.address) for each in result.ips] == ["10.22.0.2/24", "fd00:22::2/64"]
+    assert host.left()["tables"] == ["table inet rkt_masquerade"]
+    host.check(network, node)
+    host.delete(network, node)
+
+
+def test_del_without_what_the_runtime_forgot_and_twice(host: Host, nothing: dict[str, list[str]]) -> None:
+    node = host.node("c1")
+    network = host.network(bridge(), PORTMAP)
+    host.add(network, node, capability_args=WEB)
+    node.vanish()
+    host.delete(network, node)  # no port mappings given
+    host.delete(network, node)
+    assert host.left() == {**nothing, "links": ["br0"]}
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "nft delete table inet rkt_portmap",
+        "nft delete element inet rkt_portmap ports4 { tcp . 8080 }",
+        "nft flush map inet rkt_portmap targets6",
+    ],
+)
+def test_check_sees_the_damage_and_del_still_works(
+    host: Host, nothing: dict[str, list[str]], command: str
+) -> None:
+    node = host.node("c1")
+    network = host.network(bridge(), PORTMAP)
+    host.add(network, node, capability_args=WEB)
+    host.check(network, node, capability_args=WEB)
+    subprocess.run(command.split(), check=True)
+    with pytest.raises(CniError, match="port mappings of the attachment are missing"):
+        host.check(network, node, capability_args=WEB)
+    host.delete(network, node, capability_args=WEB)
+    assert host.left() == {**nothing, "links": ["br0"]}
+
+
+def test_gc_takes_the_mappings_of_what_is_not_valid(host: Host) -> None:
+    nodes = [host.node(f"c{number}") for number in (1, 2)]
+    network = host.network(bridge(), PORTMAP)
+    for number, node in enumerate(nodes):
+        host.add(network, node, capability_args=ports((8080 + number, 80, "tcp", "")))
+    config = {"name": "net1", "cniVersion": "1.1.0", **PORTMAP}
+    valid = [{"containerID": "c2", "ifname": "eth0"}]
+    plugin.perform("portmap", Request("GC", {**config, "cni.dev/valid-attachments": valid}))
+    listed = subprocess.check_output(["nft", "list", "map", "inet", "rkt_portmap", "ports4"], text=True)
+    assert "8081" in listed
+    assert "8080" not in listed
+    plugin.perform("portmap", Request("GC", {**config, "cni.dev/valid-attachments": []}))
+    assert "table inet rkt_portmap" not in host.left()["tables"]
+
+
+def test_long_names_are_told_apart_in_comments(host: Host, nothing: dict[str, list[str]]) -> None:
+    network = host.network(bridge(), PORTMAP, name="n" * 100)
+    nodes = [host.node("a" * 64 + end) for end in "xy"]
+    for number, node in enumerate(nodes):
+        host.add(network, node, capability_args=ports((8080 + number, 80, "tcp", "")))
+    with pytest.raises(CniError, match="already mapped"):
+        host.add(network, host.node("another"), capability_args=ports((8080, 80, "tcp", "")))
+    for node in (*nodes, host.node("another")):
+        host.delete(network, node)
+    assert host.left() == {**nothing, "links": ["br0"]}
