@@ -1,4 +1,4 @@
-"""The kinds `paths` (`paths.d`) and `stage1` (`stage1.d`)."""
+"""The kinds `paths` (`paths.d`), `stage1` (`stage1.d`) and `pods` (`pods.d`)."""
 
 from __future__ import annotations
 
@@ -61,6 +61,21 @@ def read_stage1(config: str) -> Stage1:
             if found.location:
                 raise ConfigError(path, "location of a default stage1 image is already specified")
             found = found._replace(location=_location(path, location))
+    return found
+
+
+def read_private_users(config: str) -> bool | None:
+    """`privateUsers` of `pods.d`: whether pods get user namespaces where they can; None if unsaid."""
+    found: bool | None = None
+    for path, _, content in read(f"{config}/pods.d", ("pods",)):
+        value = content.get("privateUsers")
+        if value is None:
+            continue
+        if not isinstance(value, bool):
+            raise ConfigError(path, "privateUsers is neither true nor false")
+        if found is not None:
+            raise ConfigError(path, "privateUsers is already specified")
+        found = value
     return found
 
 

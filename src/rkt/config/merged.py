@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import namedtuple
 
-from rkt.config.kinds import Paths, Stage1, read_paths, read_stage1
+from rkt.config.kinds import Paths, Stage1, read_paths, read_private_users, read_stage1
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from rkt.config.auth import Auth
 
 
-class Config(namedtuple("Config", "auth docker_auth paths stage1")):
-    """Everything that is configured: credentials by domain and by registry, paths, the default stage1."""
+class Config(namedtuple("Config", "auth docker_auth paths stage1 private_users")):
+    """Everything that is configured: credentials by domain and registry, paths, the default stage1, pods."""
 
     __slots__ = ()
 
@@ -23,6 +23,7 @@ class Config(namedtuple("Config", "auth docker_auth paths stage1")):
     docker_auth: dict[str, Auth]
     paths: Paths
     stage1: Stage1
+    private_users: bool
 
     def credentials(self) -> Credentials:
         """What the web client needs."""
@@ -61,6 +62,8 @@ class Config(namedtuple("Config", "auth docker_auth paths stage1")):
             "version": self.stage1.version,
             "location": self.stage1.location,
         })
+        if not self.private_users:  # the kind is not rkt's: a script that reads the list expects the others
+            entries.append({"rktVersion": "v1", "rktKind": "pods", "privateUsers": False})
         return {"stage0": entries}
 
 
@@ -75,7 +78,8 @@ def load(directories: Iterable[str]) -> Config:
         domains, registries = read_directory(directory)
         auth.update(domains)
         docker.update(registries)
-    return Config(auth, docker, load_paths(directories), load_stage1(directories))
+    private_users = load_private_users(directories)
+    return Config(auth, docker, load_paths(directories), load_stage1(directories), private_users)
 
 
 def load_paths(directories: Iterable[str]) -> Paths:
@@ -84,6 +88,15 @@ def load_paths(directories: Iterable[str]) -> Paths:
     for directory in directories:
         found = read_paths(directory)
         merged = Paths(found.data or merged.data, found.stage1_images or merged.stage1_images)
+    return merged
+
+
+def load_private_users(directories: Iterable[str]) -> bool:
+    """Only whether pods get user namespaces where they can: they do unless a file says `false`."""
+    merged = True
+    for directory in directories:
+        found = read_private_users(directory)
+        merged = merged if found is None else found
     return merged
 
 

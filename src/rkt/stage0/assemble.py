@@ -13,6 +13,7 @@ from rkt.stage1.abi import Invocation
 if TYPE_CHECKING:
     from console.output import Output
     from rkt.appargs import PodOptions
+    from rkt.appargs.options import Stage1Choice
     from rkt.pods.directory import PodDirectory
     from rkt.pods.pod import Pod
     from rkt.settings import GlobalOptions
@@ -42,7 +43,7 @@ def assemble(settings: GlobalOptions, pods: PodDirectory, options: PodOptions, o
             flavour=flavour,
             stage1_image=stage1_image,
             overlay=not options.no_overlay,
-            private_users=_private_users(options, flavour),
+            private_users=_private_users(settings, options, flavour),
             pod_name=options.pod_name,
             uuid_file=options.uuid_file_save,
         )
@@ -97,7 +98,7 @@ def _stage1(
     settings: GlobalOptions, store: Store, options: PodOptions, out: Output
 ) -> tuple[str, str | None]:
     """The flavour that was asked for, and the image of one that is not bundled."""
-    choice = options.stage1
+    choice = options.stage1 or _configured_stage1(settings, store)
     if choice is None:
         return flavours.DEFAULT, None
     name = flavours.bundled_name(choice.by, choice.value)
@@ -108,7 +109,17 @@ def _stage1(
     return flavours.EXTERNAL, fetch_stage1(settings, store, choice, out)
 
 
-def _private_users(options: PodOptions, flavour: str) -> bool:
+def _configured_stage1(settings: GlobalOptions, store: Store) -> Stage1Choice | None:
+    """The default stage1 of `stage1.d`, None when none is configured."""
+    directories = [each for each in settings.config_dirs() if os.path.isdir(f"{each}/stage1.d")]
+    if not directories:
+        return None
+    from rkt.stage0.stage1image import configured
+
+    return configured(directories, store)
+
+
+def _private_users(settings: GlobalOptions, options: PodOptions, flavour: str) -> bool:
     """Whether the pod gets a user namespace: unless told otherwise, if the flavour has namespaces at all."""
     if flavour != flavours.DEFAULT:
         if options.private_users:
@@ -116,7 +127,14 @@ def _private_users(options: PodOptions, flavour: str) -> bool:
         return False
     if options.private_users is not None:
         return options.private_users
-    return options.ipc != "parent" and "host" not in options.net
+    if options.ipc == "parent" or "host" in options.net:
+        return False
+    directories = [each for each in settings.config_dirs() if os.path.isdir(f"{each}/pods.d")]
+    if not directories:
+        return True
+    from rkt.config.merged import load_private_users
+
+    return load_private_users(directories)
 
 
 def _range(pod: Pod) -> tuple[int, int] | None:

@@ -225,3 +225,16 @@ def test_a_file_in_the_place_of_a_directory_is_an_error(directories: Directories
     (directories.local / "auth.d").write_text("hello")
     with pytest.raises(ConfigError, match="not a directory"):
         directories.load()
+
+
+def test_private_users_are_on_until_a_stronger_file_says_otherwise(directories: Directories) -> None:
+    assert directories.load().private_users is True
+    write(directories.system, "pods.d/p.json", "pods", privateUsers=False)
+    config = directories.load()
+    assert config.private_users is False
+    assert config.to_json()["stage0"][-1]["privateUsers"] is False  # type: ignore[index]
+    write(directories.user, "pods.d/p.json", "pods", privateUsers=True)
+    assert directories.load().private_users is True
+    write(directories.user, "pods.d/q.json", "pods", privateUsers="yes")
+    with pytest.raises(ConfigError, match="neither true nor false"):
+        directories.load()
