@@ -20,7 +20,8 @@ WITH_SESSIONS = [page for page in PAGES if "```console" in page.read_text(encodi
 # What a session finds: an /etc and a /var/lib/rkt of its own. /etc is covered, so nothing there is changed.
 SETUP = """\
 set -eu
-mkdir -p /run/etc/upper /run/etc/work /var/lib/rkt
+mkdir -p /run/etc/upper /run/etc/work /var/lib/rkt /var/lib/cni
+mount -t tmpfs leases /var/lib/cni
 mount -t overlay -o lowerdir=/etc,upperdir=/run/etc/upper,workdir=/run/etc/work etc /etc
 mount --bind "$1/data" /var/lib/rkt
 ip link set lo up

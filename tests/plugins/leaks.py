@@ -189,11 +189,16 @@ def _command(pid: int) -> str:
 
 
 def shared_state() -> frozenset[str]:
-    """What all workers share: our files, our cgroups in every hierarchy, loop devices."""
+    """What all workers share: our files, our cgroups in every hierarchy, loop devices.
+
+    Cgroups with processes are left out: either these are left behind themselves, which the check of
+    processes tells, or another session of tests runs on the machine.
+    """
     found = {f"file {path}" for path in _ours_in(_SHARED_DIRECTORIES)}
     for top in _hierarchies():
         for directory, names, _ in os.walk(top):
-            found |= {f"cgroup {directory}/{name}" for name in names if _is_ours_cgroup(name)}
+            ours = [f"{directory}/{name}" for name in names if _is_ours_cgroup(name)]
+            found |= {f"cgroup {path}" for path in ours if not _has_processes(path)}
             if directory.count("/") - top.count("/") >= 3:
                 names.clear()
     for backing in Path("/sys/block").glob("loop*/loop/backing_file"):
@@ -209,6 +214,16 @@ def _hierarchies() -> list[str]:
     if (top / "cgroup.controllers").exists():
         return [str(top)]
     return sorted(str(entry) for entry in top.iterdir() if entry.is_dir() and not entry.is_symlink())
+
+
+def _has_processes(group: str) -> bool:
+    for directory, _, _ in os.walk(group):
+        try:
+            if Path(directory, "cgroup.procs").read_text(encoding="ascii"):
+                return True
+        except OSError:
+            continue  # it goes away at this moment, or is threaded
+    return False
 
 
 def _is_ours_cgroup(name: str) -> bool:
