@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from linux.seccomp.rules import Policy, policy
+from linux.seccomp.policies import DEFAULT, Policy, policy
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 __all__ = ["Policy", "compile", "default_policy", "install", "policy", "prepare"]
 
 _SET_MODE_FILTER = 1
+_HERE = os.path.dirname(__file__)
+# The capabilities with a group of calls of their own in profile.txt, as a mask; a test compares.
+_THAT_OPEN_CALLS = 0xC406FF0004
+_SYS_CHROOT = 1 << 18
 
 
 def default_policy(capabilities: int = 0) -> Policy:
@@ -30,9 +34,18 @@ def compile(wanted: Policy, machine: str | None = None) -> bytes:
     Raises ValueError when `wanted.off`: having no filter is the caller's decision, never an empty program
     (CVE-2023-2431).
     """
+    machine = machine or os.uname().machine
+    usual = wanted.mode == DEFAULT and wanted.compat and not wanted.socketcall
+    if usual and wanted.capabilities & _THAT_OPEN_CALLS == _SYS_CHROOT:
+        # The filter of nearly every app is there ready-made; compiling it would cost 3 ms of each start.
+        try:
+            with open(f"{_HERE}/tables/default.{machine}.bpf", "rb") as file:
+                return file.read()
+        except FileNotFoundError:
+            pass
     from linux.seccomp.rules import compiled
 
-    return compiled(wanted, machine or os.uname().machine)
+    return compiled(wanted, machine)
 
 
 def install(program: bytes) -> None:

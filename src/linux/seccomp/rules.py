@@ -1,4 +1,4 @@
-"""What a seccomp filter shall say about each call: the default profile, or a user's retain or remove set.
+"""What a seccomp filter says about each call: the default profile, or a user's retain or remove set.
 
 By default what programs need is allowed, what endangers the host is EPERM, and what is unknown, obsolete or
 unwanted is ENOSYS, so that programs fall back to something older.
@@ -7,10 +7,14 @@ An app's own set (appc's seccomp isolators) blocks with an errno of its choice o
 
 from __future__ import annotations
 
-from collections import namedtuple
 from errno import EAFNOSUPPORT, ENOSYS, EPERM
+from typing import TYPE_CHECKING
 
 from linux.seccomp import bpf, names
+from linux.seccomp.policies import REMOVE, RETAIN
+
+if TYPE_CHECKING:
+    from linux.seccomp.policies import Policy
 
 # clone(2) and unshare(2): all CLONE_NEW* bits but CLONE_NEWTIME, which clone uses for its signal number.
 _NAMESPACES = 0x7E020000
@@ -32,55 +36,6 @@ LIFE_CYCLE = ("execve", "exit", "exit_group", "restart_syscall", "rt_sigreturn",
 _AUDIT_ARCHITECTURE = {"x86_64": 0xC000003E, "i386": 0x40000003, "aarch64": 0xC00000B7}
 _ON_MACHINE = {"x86_64": ("x86_64", "i386"), "aarch64": ("aarch64",)}
 _X32_BIT = 0x40000000
-
-DEFAULT, RETAIN, REMOVE = "default", "retain", "remove"
-
-
-class Policy(namedtuple("Policy", "mode words errno capabilities compat socketcall")):
-    """A filter to be: `mode` DEFAULT, RETAIN or REMOVE with `words` (calls and groups).
-
-    `errno` is what a call outside a user's set fails with; 0 kills the process with SIGSYS.
-    `capabilities` is the bit mask that the app keeps: those calls that a capability guards anyway are
-    allowed with it. `compat` lets i386 programs run on x86_64, under the same rules; `socketcall` gives
-    them sockets, of any family, because the filter cannot see which (docs: seccomp).
-    """
-
-    __slots__ = ()
-
-    mode: str
-    words: tuple[str, ...]
-    errno: int
-    capabilities: int
-    compat: bool
-    socketcall: bool
-
-    @property
-    def off(self) -> bool:
-        """Whether there shall be no filter, said in so many words: `@appc.io/all` retained."""
-        return self.mode == RETAIN and "@appc.io/all" in self.words
-
-
-def policy(
-    mode: str = DEFAULT,
-    words: tuple[str, ...] = (),
-    *,
-    errno: int = 0,
-    capabilities: int = 0,
-    compat: bool = True,
-    socketcall: bool = False,
-) -> Policy:
-    """A checked Policy. ValueError for an unknown mode, call or group, and for a set with nothing in it."""
-    if mode not in (DEFAULT, RETAIN, REMOVE):
-        raise ValueError(f"seccomp mode {mode!r} is neither retain nor remove")
-    if mode != DEFAULT and not words:
-        raise ValueError(f"the set of system calls to {mode} is empty")
-    if errno:
-        bpf.errno(errno)
-    names.expand(words)
-    if mode == REMOVE and "@appc.io/empty" in words:
-        # The specification: this word masks all others and asks for the executor's own filter.
-        mode, words = DEFAULT, ()
-    return Policy(mode, tuple(words), errno, capabilities, compat, socketcall)
 
 
 def compiled(wanted: Policy, machine: str) -> bytes:

@@ -6,11 +6,12 @@ import ctypes
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import pytest
 
-from linux import libc
-from linux.seccomp import names
+from linux import capabilities, libc, seccomp
+from linux.seccomp import names, policies, rules
 
 # What arch/arm64/include/uapi/asm/unistd.h defines before it includes the generic header.
 ARM64 = (
@@ -109,3 +110,20 @@ def test_every_word_of_every_group_is_a_call_or_a_group() -> None:
 def test_no_call_is_both_allowed_and_denied() -> None:
     allowed = names.expand(("@rkt/default-whitelist",))
     assert not allowed & names.expand(("@rkt/default-blacklist",))
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_the_ready_made_filters_are_what_would_be_compiled(machine: str) -> None:
+    """After a change of profile.txt write them anew: they are `rules.compiled(...)` of this policy."""
+    wanted = policies.policy(capabilities=capabilities.mask(["CAP_SYS_CHROOT", "CAP_KILL"]))
+    assert seccomp.compile(wanted, machine) == rules.compiled(wanted, machine)
+    ready = Path(seccomp.__file__).parent / "tables" / f"default.{machine}.bpf"
+    assert ready.read_bytes() == rules.compiled(wanted, machine)
+
+
+def test_which_capabilities_change_the_filter() -> None:
+    mask = 0
+    for group in names.groups():
+        if group.startswith("@rkt/cap-"):
+            mask |= 1 << capabilities.number(group.removeprefix("@rkt/").upper().replace("-", "_"))
+    assert mask == seccomp._THAT_OPEN_CALLS
