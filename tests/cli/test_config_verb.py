@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fixtures.publisher import small_aci
@@ -57,3 +58,15 @@ def test_a_bad_file_is_a_failure(rkt: Rkt) -> None:
     path.write_text("{")
     done = rkt("config", code=254)
     assert str(path) in done.stderr
+
+
+def test_the_configured_stage1_runs_pods(root: None, rkt: Rkt, true_aci: Path) -> None:
+    path = rkt.directory / "etc/stage1.d/stage1.json"
+    path.parent.mkdir(parents=True)
+    head = {"rktKind": "stage1", "rktVersion": "v1"}
+    path.write_text(json.dumps({**head, "name": "coreos.com/rkt/stage1-fly", "version": "1.0"}))
+    rkt("--insecure-options=image", "prepare", true_aci)
+    [pod] = (rkt.directory / "data/pods/prepared").iterdir()
+    assert (pod / "stage1-flavour").read_text().strip() == "fly"
+    path.write_text(json.dumps({**head, "location": "/nonexistent/stage1.aci"}))
+    assert "/nonexistent/stage1" in rkt("--insecure-options=image", "prepare", true_aci, code=254).stderr

@@ -91,6 +91,7 @@ def reconcile(pods: PodDirectory, report: Report) -> bool:
     """
     from linux import files
     from rkt import network
+    from rkt.fetch import partial
     from rkt.stage1 import flavours
 
     live = set(pods.uuids(phases.PHASES))
@@ -101,6 +102,7 @@ def reconcile(pods: PodDirectory, report: Report) -> bool:
         lambda: uid_ranges.collect(pods.data_dir, live),
         lambda: files.collect_temporary(f"{pods.data_dir}/tmp"),  # noqa: S108
         lambda: files.collect_temporary(f"{pods.data_dir}/cas/tmp"),
+        lambda: partial.collect(f"{pods.data_dir}/cas/tmp"),
     )
     for step in steps:
         try:

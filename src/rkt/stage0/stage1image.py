@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 from rkt.errors import RktError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from console.output import Output
     from rkt.appargs.options import Stage1Choice
     from rkt.settings import GlobalOptions
@@ -15,6 +17,24 @@ if TYPE_CHECKING:
 
 # Images in this directory were put there by the host's administrator or packages: trusted as they are.
 IMAGES_DIR = "/usr/lib/rkt/stage1-images"
+
+
+def configured(directories: Sequence[str], store: Store) -> Stage1Choice | None:
+    """The default stage1 that the configuration names: its image if the store has it, else its location."""
+    from rkt.appargs.options import Stage1Choice
+    from rkt.config.merged import load_stage1
+    from rkt.stage1 import flavours
+
+    wanted = load_stage1(directories)
+    by_name = Stage1Choice(by="name", value=f"{wanted.name}:{wanted.version}") if wanted.name else None
+    if by_name is not None and (
+        flavours.bundled_name("name", by_name.value) or store.find(wanted.name, {"version": wanted.version})
+    ):
+        return by_name
+    if wanted.location:
+        path = wanted.location.removeprefix("file://")
+        return Stage1Choice(by="path" if path.startswith("/") else "url", value=path)
+    return by_name
 
 
 def fetch_stage1(settings: GlobalOptions, store: Store, choice: Stage1Choice, out: Output) -> str:
