@@ -206,9 +206,10 @@ def test_flows_from_before_a_mapping_follow_it_and_those_to_a_dead_container_end
         one.serve(80, "one")
         client.send(b"?")
         assert client.recv(100) == b"one 192.0.2.2"
-        host.delete(network, one, capability_args=WEB)
         with Socket(NETFILTER) as kernel:
-            assert conntrack.flows(kernel, family=2, answerer="10.22.0.2") == []
+            assert len(conntrack.flows(kernel, family=2, answerer="10.22.0.3")) == 1
+            host.delete(network, one, capability_args=WEB)
+            assert conntrack.flows(kernel, family=2, answerer="10.22.0.3") == []
         three = host.node("c3")
         host.add(network, three, capability_args=WEB)
         three.serve(80, "three")
