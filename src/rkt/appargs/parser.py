@@ -166,7 +166,7 @@ class _Reader:
             )
         if flag.key == "stage1" and "stage1" in self.pod:
             other = self.pod["stage1"]
-            raise UsageError(f"--{flag.name} and --stage1-{other.by} exclude each other")
+            raise UsageError(f"--{flag.name} and --stage1-{other.by} are mutually exclusive")
         self.given.append(place)
 
     @staticmethod
@@ -199,7 +199,7 @@ class _Reader:
         deprecated = {"store_only": "never", "no_store": "update"}
         chosen = [policy for key, policy in deprecated.items() if self.pod.pop(key, False)]
         if len(chosen) > 1:
-            raise UsageError("--store-only and --no-store exclude each other")
+            raise UsageError("--store-only and --no-store are mutually exclusive")
         if chosen and "pull_policy" in self.pod:
             raise UsageError("--pull-policy excludes --store-only and --no-store, which it replaces")
         if chosen:

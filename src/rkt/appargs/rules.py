@@ -29,7 +29,7 @@ def check(verb: str, options: PodOptions, given: Set[str]) -> None:
     if options.interactive and len(options.apps) > 1:
         raise RktError("interactive option only supports one image")
     if options.interactive and options.detach:
-        raise RktError("--interactive and --detach exclude each other")
+        raise RktError("--interactive and --detach are mutually exclusive")
     _network(options)
     _resolver(options)
     _volumes(options)

@@ -42,7 +42,8 @@ def assemble(settings: GlobalOptions, pods: PodDirectory, options: PodOptions, o
             apps=tuple((str(app.name), str(app.image.id)) for app in manifest.apps),
             flavour=flavour,
             stage1_image=stage1_image,
-            overlay=not options.no_overlay,
+            # A stage 1 from an image finds whole trees in the pod: an overlay would be a mount of the host.
+            overlay=not options.no_overlay and flavour != flavours.EXTERNAL,
             private_users=_private_users(settings, options, flavour),
             pod_name=options.pod_name,
             uuid_file=options.uuid_file_save,

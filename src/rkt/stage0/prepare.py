@@ -71,10 +71,11 @@ def _fill(pod: Pod, store: Store, data_dir: str, wanted: Preparation) -> None:
     if wanted.private_users:
         shift, count = uid_ranges.reserve(data_dir, pod.uuid)
         _put(pod, "private-users-prepared", f"{shift}:{count}".encode())
+    if wanted.stage1_image is not None:
+        os.mkdir("stage1", 0o755, dir_fd=pod.fd)
+        _add_stage1(pod, store, wanted.stage1_image)
     for name in _SUBDIRECTORIES:
         os.makedirs(f"{pod.path}/{name}", mode=0o755, exist_ok=True)
-    if wanted.stage1_image is not None:
-        _add_stage1(pod, store, wanted.stage1_image)
     for name, image in wanted.apps:
         _add_app(pod, store, name, image, overlay=wanted.overlay)
     if wanted.overlay:
