@@ -51,6 +51,10 @@ def policy(
         from linux.seccomp import names
 
         names.expand(words)
+    if mode == REMOVE and "@rkt/compat" in words:
+        compat = False
+        words = tuple(word for word in words if word != "@rkt/compat")
+        mode = mode if words else DEFAULT
     if mode == REMOVE and "@appc.io/empty" in words:
         # The specification: this word masks all others and asks for the executor's own filter.
         mode, words = DEFAULT, ()

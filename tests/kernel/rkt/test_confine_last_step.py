@@ -416,3 +416,28 @@ def test_the_process_is_not_dumpable_before_the_exec(probe_rootfs: Path) -> None
     for user in ("0", "1000"):
         done = run(probe_rootfs, "/probe", "print", "x", before=look, user=user)
         assert done.stdout == "0 x\n"
+
+
+def test_a_security_module_that_is_not_there_refuses(probe_rootfs: Path) -> None:
+    """A profile that was asked for and is not loaded must not be ignored (spec/ace.md)."""
+    done = run(probe_rootfs, label=("apparmor", "no-such-profile"))
+    assert done.returncode != 0
+    assert "apparmor refuses no-such-profile" in done.stderr
+
+
+def test_r11_nothing_can_be_imported_from_the_image(probe_rootfs: Path) -> None:
+    for directory in ("", *(path.lstrip("/") for path in sys.path if path.startswith("/"))):
+        (probe_rootfs / directory).mkdir(parents=True, exist_ok=True)
+        (probe_rootfs / directory / "hostile.py").write_text("raise SystemExit('code of the image ran')")
+    late = (
+        "from rkt.stage1 import executable\n"
+        "def find(*a):\n"
+        "    try:\n        import hostile\n"
+        "    except ModuleNotFoundError as refused:\n        os.write(1, str(refused).encode())\n"
+        "    except BaseException as ran:\n        os.write(1, str(ran).encode())\n"
+        "    os._exit(0)\n"
+        "executable.find = find"
+    )
+    assert run(probe_rootfs, before=late).stdout == "No module named 'hostile'"
+    allowed = "from rkt.stage1 import confine; confine.forbid_imports = lambda: None\n" + late
+    assert run(probe_rootfs, before=allowed).stdout == "code of the image ran"

@@ -163,6 +163,13 @@ def test_without_compat_every_i386_call_kills() -> None:
     assert {evaluate(native, I386, n) for n in range(500)} == {bpf.KILL_PROCESS}
 
 
+def test_compat_is_switched_off_by_a_word() -> None:
+    native = compiled("remove", "@rkt/compat", "mkdir", error=errno.EPERM)
+    assert {evaluate(native, I386, n) for n in range(500)} == {bpf.KILL_PROCESS}
+    assert call(native, "mkdir") == EPERM
+    assert seccomp.policy("remove", ("@rkt/compat",)) == seccomp.policy(compat=False)
+
+
 @pytest.mark.parametrize(("value", "answer"), [
     (0, bpf.ALLOW), (8, bpf.ALLOW), (0x20000, bpf.ALLOW), (0x20008, bpf.ALLOW), (0xFFFFFFFF, bpf.ALLOW),
     (0x0040000, EPERM), (0x400000, EPERM), (1, EPERM),
