@@ -20,6 +20,8 @@ CONTROLLERS = ("memory", "cpu", "pids", "devices", "freezer", "blkio")
 # The same on version 2: "devices" is a BPF program there, "freezer" is part of every group.
 V2_CONTROLLERS = ("memory", "cpu", "pids", "io")
 UNIFIED = ""  # the key of the version 2 tree
+# Where a process goes that is in a delegated group itself, which must hand its controllers on to our groups.
+SUPERVISOR = "supervisor"
 
 
 class Hierarchy:
@@ -41,12 +43,17 @@ class Hierarchy:
         own = _own(f"{proc}/cgroup")
         bases = {}
         for controller in CONTROLLERS:
-            if controller in mounts:
-                bases[controller] = _below(*mounts[controller], own.get(controller, "/"))
+            base = _below(*mounts[controller], own.get(controller, "/")) if controller in mounts else ""
+            if base and os.access(base, os.W_OK):  # read-only in a container, even for root
+                bases[controller] = base
         if bases or UNIFIED not in mounts:
             return cls(bases)
         mount, root = mounts[UNIFIED]
         caller = _below(mount, root, own.get(UNIFIED, "/"))
+        if os.path.basename(caller) == SUPERVISOR:
+            caller = os.path.dirname(caller)
+        if not os.access(mount, os.W_OK) and not _delegated(caller):
+            return cls({})
         return cls({UNIFIED: caller if _delegated(caller) else mount}, mount=mount)
 
     @property
@@ -65,18 +72,20 @@ class Hierarchy:
             raise ValueError(f"{name!r} is not the name of a group below one of ours")
         return Cgroup({key: f"{base}/{name}" for key, base in self.bases.items()}, len(parts))
 
-    def prepare_delegated(self) -> None:
-        """On version 2, below a group systemd delegated: move the caller out of the way, into a child.
+    def divide(self, pid: int = 0) -> bool:
+        """On version 2: make room below the process `pid` (0: the caller), whose group systemd delegated.
 
-        A group that has processes cannot give controllers to its children. OSError when another process
-        is in the group too.
+        A group that has processes cannot give controllers to its children, so the process moves into one of
+        these, "supervisor". False when the group was not delegated, or has other processes too.
         """
         base = self.bases.get(UNIFIED)
         if base is None or base == self._mount:
-            return
-        leaf = f"{base}/supervisor"
+            return False
+        leaf = f"{base}/{SUPERVISOR}"
         os.makedirs(leaf, exist_ok=True)
-        write(f"{leaf}/cgroup.procs", "0")
+        write(f"{leaf}/cgroup.procs", str(pid))
+        with open(f"{base}/cgroup.procs", encoding="ascii") as left:
+            return not left.read()
 
     def find(self, top: str) -> dict[str, list[str]]:
         """Groups of ours, alive or left over, anywhere on the host: the names below every directory `top`.

@@ -7,13 +7,13 @@ What does not depend on an answer is sent before the answer before it has come.
 
 from __future__ import annotations
 
-import _socket as sockets  # without the enumerations of `socket`
 import errno
 import os
 import struct
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from linux.bare import socket
 from linux.systemd import wire
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ class Bus:
         self._serial = 0
         # Signals that came while something else was waited for, oldest first.
         self.signals: list[Message] = []
-        self._socket = sockets.socket(sockets.AF_UNIX, sockets.SOCK_STREAM | sockets.SOCK_CLOEXEC)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
         try:
             self._socket.settimeout(timeout)
             self._socket.connect(path)

@@ -7,10 +7,11 @@ sent in the name of another process: the journal then records the unit and the c
 
 from __future__ import annotations
 
-import _socket as sockets  # without the enumerations of `socket`: a pod's parent keeps this in memory
 import errno
 import os
 import struct
+
+from linux.bare import socket
 
 SOCKET = "/run/systemd/journal/socket"
 INFO = 6
@@ -25,9 +26,9 @@ class Journal:
     __slots__ = ("_path", "_socket")
 
     def __init__(self, path: str = SOCKET) -> None:
-        flags = sockets.SOCK_CLOEXEC | sockets.SOCK_NONBLOCK
+        flags = socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
         self._path = path
-        self._socket = sockets.socket(sockets.AF_UNIX, sockets.SOCK_DGRAM | flags)
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | flags)
 
     def send(self, entry: bytes, *, pid: int = 0) -> bool:
         """Write one entry, made by `field`s, as the process `pid` (0: this one); whether it was taken.
@@ -70,7 +71,7 @@ class Journal:
             # journald maps the file: it takes none that can still change.
             seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE | fcntl.F_SEAL_SEAL
             fcntl.fcntl(file, fcntl.F_ADD_SEALS, seals)
-            rights = (sockets.SOL_SOCKET, sockets.SCM_RIGHTS, struct.pack("=i", file))
+            rights = (socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack("=i", file))
             try:
                 both = [rights, _credentials(pid)] if pid else [rights]
                 self._socket.sendmsg([], both, 0, self._path)
@@ -111,4 +112,4 @@ def is_stream(fd: int, variable: str | None = None) -> bool:
 
 def _credentials(pid: int) -> tuple[int, int, bytes]:
     content = struct.pack("=iII", pid, os.getuid(), os.getgid())
-    return sockets.SOL_SOCKET, _SCM_CREDENTIALS, content
+    return socket.SOL_SOCKET, _SCM_CREDENTIALS, content

@@ -7,11 +7,12 @@ supervisor that is gone is no reason for a service to fail.
 
 from __future__ import annotations
 
-import _socket as sockets  # without the enumerations of `socket`: a pod's parent keeps this in memory
 import os
 import time
-from typing import TYPE_CHECKING
 
+from linux.bare import socket
+
+TYPE_CHECKING = False  # typing.TYPE_CHECKING, without the 2 MB that typing loads
 if TYPE_CHECKING:
     from collections.abc import MutableMapping
 
@@ -51,8 +52,8 @@ class Notifier:
         if address[:1] == b"@":
             address = b"\0" + address[1:]
         text = "\n".join(assignments).encode(errors="surrogateescape")
-        flags = sockets.SOCK_CLOEXEC | sockets.SOCK_NONBLOCK
-        sender = sockets.socket(sockets.AF_UNIX, sockets.SOCK_DGRAM | flags)
+        flags = socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+        sender = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | flags)
         try:
             sender.sendto(text, address)
         except OSError:
@@ -83,8 +84,8 @@ def bind(directory: int, name: str) -> int:
         os.unlink(name, dir_fd=directory)
     except FileNotFoundError:
         pass
-    flags = sockets.SOCK_CLOEXEC | sockets.SOCK_NONBLOCK
-    receiver = sockets.socket(sockets.AF_UNIX, sockets.SOCK_DGRAM | flags)
+    flags = socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+    receiver = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | flags)
     try:
         # A path of the pod may be longer than the 107 bytes that an address has room for.
         receiver.bind(f"/proc/self/fd/{directory}/{name}")
@@ -100,7 +101,7 @@ def receive(fd: int) -> dict[str, str] | None:
 
     Descriptors that came along are never taken in: the kernel closes them.
     """
-    receiver = sockets.socket(fileno=fd)
+    receiver = socket.socket(fileno=fd)
     try:
         data = receiver.recv(LARGEST)
     except BlockingIOError:

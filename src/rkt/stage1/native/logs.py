@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False  # typing.TYPE_CHECKING, without the 2 MB that typing loads
 if TYPE_CHECKING:
     from rkt.stage1.native.journal import AppJournal
 

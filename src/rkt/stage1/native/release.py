@@ -53,6 +53,7 @@ def release(pod_dir: str, uuid: str) -> list[str]:
         return []
     steps: tuple[Callable[[], None], ...] = (
         group.kill,
+        lambda: _forget_machine(pod_dir, uuid),
         lambda: _disconnect(pod_dir, uuid),
         group.remove,
     )
@@ -63,6 +64,13 @@ def release(pod_dir: str, uuid: str) -> list[str]:
         except (OSError, ValueError, RktError) as error:
             problems.append(f"pod {uuid}: {error}")
     return problems
+
+
+def _forget_machine(pod_dir: str, uuid: str) -> None:
+    if os.path.exists(f"{pod_dir}/machined"):
+        from rkt.stage1.native import systemd
+
+        systemd.unregister(pod_dir, uuid)
 
 
 def _disconnect(pod_dir: str, uuid: str) -> None:

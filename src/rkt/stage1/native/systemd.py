@@ -1,5 +1,4 @@
-"""A pod and the service manager of its host: what systemd gave to `rkt run`, and what it is told about the
-pod.
+"""A pod and its host's service manager: what systemd gave to `rkt run`, and what it is told about the pod.
 
 The pod stays in the unit that `rkt run` was started in. Outside of a service, as in a user's session, it gets
 a scope of its own in machine.slice, so that it does not end with the session; and on version 2 of control
@@ -10,16 +9,19 @@ Nothing of this must fail a pod: what cannot be had is a remark.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from linux import systemd
 
+TYPE_CHECKING = False  # typing.TYPE_CHECKING, without the 2 MB that typing loads
 if TYPE_CHECKING:
     from appc.schema.pod import PodManifest
     from appc.types.ports import ExposedPort, Port
     from linux.cgroups import Hierarchy
+    from linux.systemd.journal import Journal
     from linux.systemd.listen import Address, Passed
+    from linux.systemd.notify import Notifier
     from linux.systemd.units import Unit
+    from rkt.stage1.native.journal import AppJournal
     from rkt.stage1.native.plan import AppPlan, PodPlan
 
 # Written into the pod before machined is told: what `release` has to take back.
@@ -35,13 +37,16 @@ def machine_name(uuid: str) -> str:
 
 
 class Place:
-    """Where the pod's control groups are made. `holder` is a process that keeps a new scope alive, or 0."""
+    """Where the pod's control groups are made. `holder` is a process that keeps a new scope alive, or 0;
+    `apart` is whether the apps are in another unit than this process.
+    """
 
-    __slots__ = ("_pipe", "hierarchy", "holder")
+    __slots__ = ("_pipe", "apart", "hierarchy", "holder")
 
     def __init__(self, hierarchy: Hierarchy) -> None:
         self.hierarchy = hierarchy
         self.holder = 0
+        self.apart = False
         self._pipe = -1
 
     def settle(self) -> None:
@@ -104,6 +109,7 @@ def _start_scope(place: Place, uuid: str, unit: Unit | None) -> None:
     name = "machine-" + machine_name(uuid).replace("-", r"\x2d") + ".scope"
     with Bus() as bus:
         units.start_scope(bus, name, [moved], slice=_SLICE, description=f"Pod {uuid} of rkt")
+    place.apart = bool(place.holder)
     place.hierarchy = Hierarchy.detect(f"/proc/{moved}")
     place.hierarchy.divide(moved)
 
@@ -152,7 +158,43 @@ def unregister(pod_dir: str, uuid: str) -> None:
         return
 
 
-# Readiness of apps
+# What the apps print
+
+
+class Journals:
+    """The host's journal for the apps of a pod, if it has one."""
+
+    def __init__(self, uuid: str, *, apart: bool) -> None:
+        self._uuid = uuid
+        self._about = os.getpid() if apart else 0
+        self._journal: Journal | None = None
+        self._instead = False
+        if systemd.is_running():
+            from linux.systemd import journal
+
+            self._journal = journal.Journal()
+            self._instead = journal.is_stream(1)
+
+    def of(self, app: AppPlan) -> AppJournal | None:
+        """Where the output of `app` goes; None where there is no journal."""
+        if self._journal is None:
+            return None
+        from rkt.stage1.native import journal
+
+        fields = journal.fields_of(app.name, self._uuid, app.image_id, self._about)
+        return journal.AppJournal(self._journal, fields, instead=self._instead)
+
+
+# Readiness
+
+
+def notifier() -> Notifier | None:
+    """The service manager that wants to hear from this process, if one does."""
+    if "NOTIFY_SOCKET" not in os.environ:
+        return None
+    from linux.systemd.notify import Notifier
+
+    return Notifier.take()
 
 
 def notifies(app: AppPlan) -> bool:
@@ -202,8 +244,8 @@ class Sockets:
 
         RktError when the environment lies about them.
         """
-        self.of_app: dict[str, list[Passed]] = {}
-        self.ports: set[str] = set()
+        self._of_app: dict[str, list[Passed]] = {}
+        self._ports: set[str] = set()
         self.remarks: list[str] = []
         if "LISTEN_PID" not in os.environ:
             return
@@ -225,8 +267,8 @@ class Sockets:
         for app in pod.apps:
             for port in app.app.ports:
                 if port.socket_activated and _matches(port, exposed.get(str(port.name)), passed, address):
-                    self.of_app.setdefault(app.name, []).append(passed)
-                    self.ports.add(str(port.name))
+                    self._of_app.setdefault(app.name, []).append(passed)
+                    self._ports.add(str(port.name))
                     return True
         return False
 
@@ -234,13 +276,25 @@ class Sockets:
         """The manifest without the ports whose sockets are on the host already: forwarding such a port would
         lead its traffic past the socket.
         """
-        if not self.ports:
+        if not self._ports:
             return manifest
-        return manifest.replace(ports=tuple(port for port in manifest.ports if port.name not in self.ports))
+        return manifest.replace(ports=tuple(port for port in manifest.ports if port.name not in self._ports))
+
+    def fds(self, app: str) -> tuple[int, ...]:
+        """The descriptors of the app's sockets."""
+        return tuple(passed.fd for passed in self._of_app.get(app, ()))
+
+    def variables(self, app: str) -> dict[str, str]:
+        """What the app's environment tells of its sockets; LISTEN_PID is added by its own process."""
+        if app not in self._of_app:
+            return {}
+        from linux.systemd import listen
+
+        return listen.variables([passed.name for passed in self._of_app[app]], 0)
 
     def close(self, app: str) -> None:
         """The app has its sockets."""
-        for passed in self.of_app.pop(app, ()):
+        for passed in self._of_app.pop(app, ()):
             os.close(passed.fd)
 
 
