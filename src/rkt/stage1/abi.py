@@ -18,6 +18,7 @@ INTERFACE_VERSION = "coreos.com/rkt/stage1/interface-version"
 # The environment variable that names the descriptor which carries the pod's lock.
 LOCK_FD = "RKT_LOCK_FD"
 
+
 class Invocation(NamedTuple):
     """How a pod is to be run.
 

@@ -8,21 +8,25 @@ themselves are children of the parent on the host (see `join`), which supervises
 
 from __future__ import annotations
 
+import encodings.ascii  # noqa: F401 - PID 1 cannot load the codec any more once the host's root is gone
 import fcntl
 import os
-import signal
-import socket
 import struct
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from linux import capabilities, cgroups, libc, namespaces
+from linux.bare import signal, socket
 from rkt.stage1 import stub
 from rkt.stage1.native import messages, rootfs
 
 if TYPE_CHECKING:
+    from socket import socket as Socket
+
     from rkt.stage1.native.plan import AppPlan
 
 _SIOCSIFFLAGS, _IFF_UP = 0x8914, 1
+# NOROOT and its lock: executing something as user 0 gives no capability (capabilities(7)).
+_ROOT_IS_NOBODY = 0x3
 
 
 class PodSetup(NamedTuple):
@@ -44,7 +48,7 @@ class PodSetup(NamedTuple):
     sysctls: dict[str, str]
 
 
-def main(setup: PodSetup, parent: socket.socket) -> NoReturn:
+def main(setup: PodSetup, parent: Socket) -> NoReturn:
     """The life of PID 1. Never returns into the stack of the process that forked it."""
     try:
         _build(setup, parent)
@@ -57,7 +61,7 @@ def main(setup: PodSetup, parent: socket.socket) -> NoReturn:
         os._exit(254)
 
 
-def _build(setup: PodSetup, parent: socket.socket) -> None:
+def _build(setup: PodSetup, parent: Socket) -> None:
     signal.set_wakeup_fd(-1)
     libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGKILL)
     libc.prctl(libc.PR_SET_DUMPABLE, 0)
@@ -96,7 +100,7 @@ def become_root_of_the_pod() -> None:
     libc.prctl(libc.PR_SET_DUMPABLE, 0)
 
 
-def _expect(parent: socket.socket, word: str) -> messages.Message:
+def _expect(parent: Socket, word: str) -> messages.Message:
     message = messages.receive(parent)
     if message is None or message.words[0] != word:
         os._exit(254)  # the parent gave up: nobody is there to be told
@@ -105,12 +109,9 @@ def _expect(parent: socket.socket, word: str) -> messages.Message:
 
 def _idle() -> NoReturn:
     """Become the stub in descriptor 0: without descriptors, capabilities, or signals that could end it."""
-    for number in range(1, 65):
-        if number not in {signal.SIGKILL, signal.SIGSTOP, 32, 33}:
-            signal.signal(number, signal.SIG_DFL)
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # kept over execve, as handlers are not
     libc.prctl(libc.PR_SET_NO_NEW_PRIVS, 1)
-    capabilities.drop_bounding(0)
+    libc.prctl(libc.PR_SET_SECUREBITS, _ROOT_IS_NOBODY)
     capabilities.set_all(0, 0)
     libc.prctl(libc.PR_SET_DUMPABLE, 0)
     libc.close_range(1)
@@ -120,5 +121,8 @@ def _idle() -> NoReturn:
 
 def _bring_up_loopback() -> None:
     """Set `lo` of the pod's network namespace up: by ioctl, as netlink would be one more module to load."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as control:
-        fcntl.ioctl(control, _SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", _IFF_UP))
+    control = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+    try:
+        fcntl.ioctl(control.fileno(), _SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", _IFF_UP))
+    finally:
+        control.close()

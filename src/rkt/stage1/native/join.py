@@ -10,16 +10,16 @@ from __future__ import annotations
 
 import fcntl
 import os
-import signal
 from typing import TYPE_CHECKING, NoReturn
 
 from linux import cgroups, libc, namespaces, process, tty
+from linux.bare import signal
 from rkt.stage1 import confine
 from rkt.stage1.native import messages, rootfs
 from rkt.stage1.native.build import become_root_of_the_pod
 
 if TYPE_CHECKING:
-    import socket
+    from socket import socket as Socket
 
     from rkt.stage1.confinement import Confinement
 
@@ -74,8 +74,10 @@ class Joiner:
         if ours is None or theirs is None:
             return pid, -1
         theirs.close()
-        with ours:
+        try:
             message = messages.receive(ours)
+        finally:
+            ours.close()
         return pid, -1 if message is None else message.fds[0]
 
     def _become(
@@ -83,7 +85,7 @@ class Joiner:
         program: Confinement,
         stdio: tuple[int, int, int] | None,
         cgroup: list[int],
-        channel: socket.socket | None,
+        channel: Socket | None,
         kept: tuple[int, ...],
         *,
         console: bool,
@@ -108,6 +110,8 @@ class Joiner:
             high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3 + len(kept)) for fd in kept]
             for number, fd in enumerate(high, start=3):
                 os.dup2(fd, number)
+            if kept:
+                program = program.with_environment({"LISTEN_PID": str(os.getpid())})
             confine.confine(program, kept_fds=len(kept))
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody else would tell it
             os.write(2, f"{program.app}: {str(error) or type(error).__name__}\n".encode())
@@ -115,7 +119,7 @@ class Joiner:
         finally:
             os._exit(code)
 
-    def _join(self, app: str, channel: socket.socket | None, *, console: bool) -> None:
+    def _join(self, app: str, channel: Socket | None, *, console: bool) -> None:
         """Into the namespaces, all at once: each alone would be a state that nobody has thought of."""
         namespaces.setns(self._init, self.kinds & ~namespaces.NEWPID)
         if self.kinds & namespaces.NEWUSER:

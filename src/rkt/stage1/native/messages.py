@@ -1,32 +1,34 @@
-"""What the pod's PID 1 and the parent on the host tell each other, over one SOCK_SEQPACKET socket.
+"""What the parent on the host and a process in the pod tell each other, over one SOCK_SEQPACKET socket.
 
-A message is one JSON array: a word and its arguments; descriptors ride along. Words of the parent: `mounts`
-(descriptors for the apps in order), `go` (the network is up), `stop`, `kill`. Words of PID 1: `ready` (the
-apps run), `started NAME`, `exited NAME CODE`, `failed TEXT HINT`. A `started` comes from the app's own
-process, so that the kernel attaches the process ID as the host sees it.
+A message is one JSON array: a word and its arguments; descriptors ride along. Words of the parent to PID 1:
+`mounts` (descriptors for the apps in order), `go` (the network is up). Words of PID 1: `built`, after which
+the end of its socket says that it has become the stub, or `failed TEXT HINT`. An app's process sends
+`terminal` with the master side of its terminal.
 """
 
 from __future__ import annotations
 
-import array
 import json
-import socket
 import struct
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from linux.bare import socket
+
+if TYPE_CHECKING:
+    from socket import socket as Socket
 
 _LARGEST = 1 << 16
 _MOST_FDS = 250  # SCM_MAX_FD is 253
-_ANCILLARY = socket.CMSG_SPACE(4 * 253) + socket.CMSG_SPACE(12)
+_ANCILLARY = socket.CMSG_SPACE(4 * 253)
+_MSG_CMSG_CLOEXEC = 0x40000000
 
 
-def pair() -> tuple[socket.socket, socket.socket]:
-    """A connected pair: the parent's end, which is told who sends, and PID 1's."""
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-    return ours, theirs
+def pair() -> tuple[Socket, Socket]:
+    """A connected pair, close-on-exec; they have to be closed by hand."""
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET | socket.SOCK_CLOEXEC)
 
 
-def send(to: socket.socket, *words: object, fds: tuple[int, ...] = ()) -> None:
+def send(to: Socket, *words: object, fds: tuple[int, ...] = ()) -> None:
     """Send one message. More descriptors than one message carries are sent ahead in messages of their own."""
     while len(fds) > _MOST_FDS:
         _send(to, ("more",), fds[:_MOST_FDS])
@@ -34,39 +36,35 @@ def send(to: socket.socket, *words: object, fds: tuple[int, ...] = ()) -> None:
     _send(to, words, fds)
 
 
-def _send(to: socket.socket, words: tuple[object, ...], fds: tuple[int, ...]) -> None:
-    ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
+def _send(to: Socket, words: tuple[object, ...], fds: tuple[int, ...]) -> None:
+    ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack(f"{len(fds)}i", *fds))] if fds else []
     to.sendmsg([json.dumps(words).encode()[:_LARGEST]], ancillary)
 
 
 class Message:
-    """A message received: its words, its descriptors, and the sender's process ID (0 if it was not told)."""
+    """A message received: its words and its descriptors."""
 
-    __slots__ = ("fds", "pid", "words")
+    __slots__ = ("fds", "words")
 
-    def __init__(self, words: list[Any], fds: list[int], pid: int) -> None:
+    def __init__(self, words: list[Any], fds: list[int]) -> None:
         self.words = words
         self.fds = fds
-        self.pid = pid
 
 
-def receive(source: socket.socket) -> Message | None:
+def receive(source: Socket) -> Message | None:
     """The next message; None when the other side is gone."""
     fds: list[int] = []
     while True:
         try:
-            data, ancillary, _, _ = source.recvmsg(_LARGEST, _ANCILLARY)
+            data, ancillary, _, _ = source.recvmsg(_LARGEST, _ANCILLARY, _MSG_CMSG_CLOEXEC)
         except ConnectionResetError:
             return None
-        pid = 0
         for level, kind, content in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
-                whole = content[: len(content) // 4 * 4]
-                fds += array.array("i", whole)
-            elif level == socket.SOL_SOCKET and kind == socket.SCM_CREDENTIALS:
-                (pid, _, _) = struct.unpack("iii", content[:12])
+                count = len(content) // 4
+                fds += struct.unpack(f"{count}i", content[: 4 * count])
         if not data:
             return None
         words = json.loads(data)
         if words[0] != "more":
-            return Message(words, fds, pid)
+            return Message(words, fds)

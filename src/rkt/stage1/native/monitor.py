@@ -12,16 +12,15 @@ from __future__ import annotations
 import os
 import sys
 
-TYPE_CHECKING = False  # typing.TYPE_CHECKING, without the 2 MB that typing loads
+from linux.bare import signal
+
+TYPE_CHECKING = False  # see linux.bare
 if TYPE_CHECKING:
-    import signal
     from typing import NoReturn
 
     from rkt.stage1.abi import Invocation
     from rkt.stage1.native.start import Launcher
     from rkt.stage1.native.supervisor import Supervisor
-else:
-    import _signal as signal  # see supervisor
 
 _BLOCKED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGCHLD, signal.SIGWINCH)
 
@@ -39,7 +38,14 @@ def take_over(supervisor: Supervisor, launcher: Launcher, invocation: Invocation
         lines.append(["stdio", app.name, *launcher.stdio[app.name]])
     for fd, stream in supervisor.streams.items():
         lines.append(["stream", fd, stream.app, stream.name, stream.pid, stream.rest.hex()])
-    kept = [lock_fd, *supervisor.streams, *(fd for fds in launcher.stdio.values() for fd in fds)]
+        if stream.journal is not None:
+            lines.append(["journal", fd, stream.journal.fields.hex(), int(stream.journal.instead)])
+    lines += [["readiness", fd, app.name] for fd, app in supervisor.readiness.items()]
+    if supervisor.notifier is not None:
+        address = supervisor.notifier.address.encode(errors="surrogateescape").hex()
+        lines.append(["notifier", address, supervisor.notifier.watchdog])
+    kept = [lock_fd, *supervisor.streams, *supervisor.readiness]
+    kept += [fd for fds in launcher.stdio.values() for fd in fds]
     state = os.memfd_create("rkt-pod")
     try:
         os.write(state, "\n".join("\t".join(map(str, line)) for line in lines).encode())
@@ -125,10 +131,35 @@ def _resume(state: int) -> tuple[Supervisor, str]:
                 files[of] = logs.LogFile(f"{pod_dir}/logs", of)
             stream = logs.Stream(of, name, files[of])
             stream.pid, stream.rest = int(pid), bytes.fromhex(rest)
+            stream.host_pid = next(app.pid for app in resumed.apps if app.name == of)
             resumed.streams[int(fd)] = stream
-    for kept in [*resumed.streams, *(fd for fds in launcher.stdio.values() for fd in fds)]:
+        else:
+            _reconnect(resumed, kind, fields)
+    streams = [*resumed.streams, *resumed.readiness]
+    for kept in [*streams, *(fd for fds in launcher.stdio.values() for fd in fds)]:
         os.set_inheritable(kept, kept <= 2)
     return resumed, uuid
+
+
+def _reconnect(resumed: Supervisor, kind: str, fields: list[str]) -> None:
+    """Take up again what the pod has with systemd."""
+    if kind == "journal":
+        from linux.systemd.journal import Journal
+        from rkt.stage1.native.journal import AppJournal
+
+        fd, shared, instead = fields
+        resumed.streams[int(fd)].journal = AppJournal(
+            Journal(), bytes.fromhex(shared), instead=instead == "1"
+        )
+    elif kind == "readiness":
+        fd, name = fields
+        resumed.readiness[int(fd)] = next(app for app in resumed.apps if app.name == name)
+    elif kind == "notifier":
+        from linux.systemd.notify import Notifier
+
+        address, watchdog = fields
+        decoded = bytes.fromhex(address).decode(errors="surrogateescape")
+        resumed.notifier = Notifier(decoded, float(watchdog))
 
 
 def main() -> NoReturn:

@@ -7,9 +7,9 @@ are written into the pod before they are made, so that `gc` finds them after any
 from __future__ import annotations
 
 import os
-import signal
 from typing import TYPE_CHECKING
 
+from linux.bare import signal
 from rkt.errors import RktError
 from rkt.stage1.native.release import group_top, release
 

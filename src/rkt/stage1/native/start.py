@@ -5,22 +5,22 @@ loop.
 from __future__ import annotations
 
 import os
-import signal
 import stat
 import sys
 from typing import TYPE_CHECKING
 
-from linux import cgroups, clone, namespaces, process
+from linux import clone, namespaces, process
+from linux.bare import signal
 from linux.cgroups.limits import Device
 from linux.mount import idmap
 from rkt.errors import RktError
 from rkt.stage1 import confinement
-from rkt.stage1.native import build, detached, files, join, logs, messages, netns, plan
+from rkt.stage1.native import build, detached, files, join, logs, messages, netns, plan, systemd
 from rkt.stage1.native.release import group_name
 from rkt.stage1.native.supervisor import STEPS, App, Signals, Supervisor, put
 
 if TYPE_CHECKING:
-    import socket
+    from socket import socket as Socket
 
     from rkt.network.netinfo import NetInfo
     from rkt.stage1.abi import Invocation
@@ -44,10 +44,12 @@ class Start:
         self.invocation = invocation
         self.lock_fd = lock_fd
         self.may_exec = may_exec
-        self.pod = plan.load(invocation)
+        self.pod, self.receivers = systemd.with_notify_sockets(plan.load(invocation), invocation.pod_dir)
+        self.sockets = systemd.Sockets(self.pod)
         self.not_enforced: list[str] = []
         self.own_network = "host" not in invocation.net
-        self.group = cgroups.Hierarchy.detect().cgroup(group_name(invocation.pod_dir))
+        self.place = systemd.find_place(invocation.uuid, self.not_enforced)
+        self.group = self.place.hierarchy.cgroup(group_name(invocation.pod_dir))
         self.confinements: dict[str, confinement.Confinement] = {}
 
     def begin(self) -> Supervisor:
@@ -64,12 +66,18 @@ class Start:
             self.invocation = self.invocation._replace(private_users=None)
             self._confine()
             init, channel = self._boot()
-        with channel:
-            try:
-                self._finish(init, channel)
-            except BaseException:
-                _end(init)
-                raise
+        try:
+            self._finish(init, channel)
+        except BaseException:
+            _end(init)
+            raise
+        finally:
+            channel.close()
+        self.place.settle()
+        remark = systemd.register(self.invocation.pod_dir, self.invocation.uuid, init)
+        if remark:
+            self.not_enforced.append(remark)
+            self._write_remarks()
         if signals.ending():
             _end(init)
             raise RktError("the pod was stopped before it began")
@@ -100,7 +108,7 @@ class Start:
 
     # -- PID 1
 
-    def _boot(self) -> tuple[int, socket.socket]:
+    def _boot(self) -> tuple[int, Socket]:
         """Make PID 1 in new namespaces and hand it the mounts; its process ID and the channel to it."""
         own_user = self.invocation.private_users is not None
         setup = build.PodSetup(
@@ -129,8 +137,9 @@ class Start:
             self._send_mounts(init, ours, setup)
         except BaseException as error:
             _end(init)
-            with ours:
-                raise _last_words(ours, error) from error
+            told = _last_words(ours, error)
+            ours.close()
+            raise told from error
         return init, ours
 
     def kinds(self) -> int:
@@ -140,7 +149,7 @@ class Start:
         kinds |= namespaces.NEWNET if self.own_network else 0
         return kinds | (namespaces.NEWUSER if self.invocation.private_users is not None else 0)
 
-    def _clone(self, setup: build.PodSetup, ours: socket.socket, theirs: socket.socket) -> int:
+    def _clone(self, setup: build.PodSetup, ours: Socket, theirs: Socket) -> int:
         try:
             pid = clone.clone(self.kinds())
         except OSError as error:
@@ -161,7 +170,7 @@ class Start:
             lines = ((0, *self.invocation.private_users),)
             namespaces.write_id_maps(init, lines, lines)
 
-    def _send_mounts(self, init: int, channel: socket.socket, setup: build.PodSetup) -> None:
+    def _send_mounts(self, init: int, channel: Socket, setup: build.PodSetup) -> None:
         userns = shift = None
         if self.invocation.private_users is not None:
             shift = self.invocation.private_users[0]
@@ -196,7 +205,7 @@ class Start:
                 raise NoUserNamespace(f"the filesystem of {pod_dir} cannot map owners") from error
             raise
 
-    def _finish(self, init: int, channel: socket.socket) -> None:
+    def _finish(self, init: int, channel: Socket) -> None:
         """Write down who runs the pod, make its network, and wait until PID 1 has built its roots."""
         pod_dir = self.invocation.pod_dir
         put(f"{pod_dir}/ppid", f"{os.getpid()}\n")
@@ -206,8 +215,7 @@ class Start:
         if self.invocation.mds_token:
             self._tell_metadata_url(networks)
         etc = files.etc_files(self.invocation, self.pod, networks, self._hostname())
-        if self.not_enforced:
-            put(f"{pod_dir}/not-enforced", "\n".join(self.not_enforced) + "\n")
+        self._write_remarks()
         try:
             messages.send(channel, "go", etc)
             message = messages.receive(channel)
@@ -231,6 +239,10 @@ class Start:
             self.confinements[name] = made.with_environment({"AC_METADATA_URL": url})
             confinement.save(invocation.pod_dir, self.confinements[name])
 
+    def _write_remarks(self) -> None:
+        if self.not_enforced:
+            put(f"{self.invocation.pod_dir}/not-enforced", "\n".join(self.not_enforced) + "\n")
+
     def _hostname(self) -> str:
         return self.invocation.hostname or f"rkt-{self.invocation.uuid}"
 
@@ -249,7 +261,7 @@ class Start:
                 invocation.uuid,
                 netns.path(invocation.uuid),
                 list(invocation.net),
-                self.pod.manifest,
+                self.sockets.without_activated_ports(self.pod.manifest),
                 invocation.local_config,
             )
         )
@@ -261,10 +273,14 @@ class Start:
 
         launcher = Launcher(self, init)
         supervisor = Supervisor(self.invocation.pod_dir, init, signals, 1, launcher)
+        supervisor.notifier = systemd.notifier()
         for app in self.pod.apps:
             programs = confinement.programs(self.confinements[app.name], app.app)
             supervisor.apps.append(App(app.name, tuple(step for step in STEPS if step in programs)))
             launcher.add(app, programs, supervisor)
+            if app.name in self.receivers:
+                supervisor.apps[-1].unready = True
+                supervisor.readiness[self.receivers[app.name]] = supervisor.apps[-1]
         if self.may_exec and not self.invocation.interactive:
             from rkt.stage1.native import monitor
 
@@ -285,6 +301,9 @@ class Launcher:
         self._interactive = start.invocation.interactive
         self._terminal = start.invocation.interactive and os.isatty(0)
         self._pod_dir = start.invocation.pod_dir
+        self._sockets = start.sockets
+        self._receivers = start.receivers
+        self._journals = systemd.Journals(start.invocation.uuid, apart=start.place.apart)
         self._programs: dict[str, dict[str, confinement.Confinement]] = {}
         self.stdio: dict[str, tuple[int, int, int]] = {}
 
@@ -300,6 +319,7 @@ class Launcher:
             reading, writing = os.pipe2(os.O_CLOEXEC)
             os.set_blocking(reading, False)
             supervisor.streams[reading] = logs.Stream(app.name, name, log)
+            supervisor.streams[reading].journal = self._journals.of(app)
             ends.append(writing)
         self.stdio[app.name] = (ends[0], ends[1], ends[2])
 
@@ -307,9 +327,17 @@ class Launcher:
         """Start the program of `app` for `step`; its process ID on the host, and its terminal or -1."""
         entry = self._group.child(app).open_entry()
         try:
-            terminal = self._terminal and step == "main"
-            return self._joiner.spawn(self._programs[app][step], None if terminal else self.stdio[app], entry)
+            if step != "main":
+                return self._joiner.spawn(self._programs[app][step], self.stdio[app], entry)
+            program = self._programs[app][step].with_environment({
+                **self._sockets.variables(app),
+                **({"NOTIFY_SOCKET": systemd.NOTIFY_SOCKET} if app in self._receivers else {}),
+            })
+            stdio = None if self._terminal else self.stdio[app]
+            return self._joiner.spawn(program, stdio, entry, kept=self._sockets.fds(app))
         finally:
+            if step == "main":
+                self._sockets.close(app)
             for fd in entry:
                 os.close(fd)
 
@@ -359,7 +387,7 @@ def _end(pid: int) -> None:
     os.waitpid(pid, 0)
 
 
-def _last_words(channel: socket.socket, error: BaseException) -> BaseException:
+def _last_words(channel: Socket, error: BaseException) -> BaseException:
     """What a PID 1 that ended early had to say; `error` itself when it said nothing."""
     if not isinstance(error, OSError):
         return error

@@ -10,11 +10,11 @@ import os
 import select
 import time
 
+from linux.bare import signal
 from rkt.stage1.native import logs
 
-TYPE_CHECKING = False  # typing.TYPE_CHECKING, without the 2 MB that typing loads
+TYPE_CHECKING = False  # see linux.bare
 if TYPE_CHECKING:
-    import signal
     from collections.abc import Callable
     from typing import Protocol
 
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 
         def sweep(self, app: str) -> None:
             """Kill what the app's main program has left behind."""
-
-else:
-    import _signal as signal  # what is behind signal, without the enumerations (0.8 MB) that it makes of it
 
 
 GRACE = 10.0  # seconds between SIGTERM and SIGKILL
