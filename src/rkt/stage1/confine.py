@@ -25,7 +25,7 @@ from rkt.stage1 import executable, identity, stub
 if TYPE_CHECKING:
     from rkt.stage1.confinement import Confinement
 
-_JOIN_SESSION_KEYRING = 1
+_JOIN_SESSION_KEYRING, _GET_KEYRING_ID, _SESSION_KEYRING = 1, 0, -3
 _NSIG = 65
 
 
@@ -176,8 +176,18 @@ def _new_session_keyring() -> None:
     try:
         libc.syscall("keyctl", _JOIN_SESSION_KEYRING, None, path="session keyring")
     except OSError as error:
-        if error.errno != errno.ENOSYS:  # a kernel without keyrings has none to leave
+        # A kernel without keyrings has none to leave. Where a filter round all of us (of nspawn, Docker)
+        # forbids the whole call, it is closed to the app too.
+        if error.errno != errno.ENOSYS and not (error.errno == errno.EPERM and _keyrings_are_closed()):
             raise
+
+
+def _keyrings_are_closed() -> bool:
+    try:
+        libc.syscall("keyctl", _GET_KEYRING_ID, _SESSION_KEYRING, 0)
+    except OSError as error:
+        return error.errno == errno.EPERM
+    return False
 
 
 def _set_label(wanted: Confinement) -> None:
