@@ -96,7 +96,7 @@ def plan(name: str, app: App, image: ImageManifest, pod: PodManifest, invocation
         working_directory=app.working_directory or "/",
         user=app.user,
         group=app.group,
-        group_may_be_missing=_from_docker(image),
+        group_may_be_missing=from_docker(image),
         supplementary_gids=tuple(app.supplementary_gids),
         capabilities=kept,
         seccomp=program,
@@ -135,7 +135,8 @@ def _environment(name: str, app: App) -> tuple[str, ...]:
     return tuple(f"{key}={value}" for key, value in values.items())
 
 
-def _from_docker(image: ImageManifest) -> bool:
+def from_docker(image: ImageManifest) -> bool:
+    """Whether the image was converted from one of Docker's."""
     return any(annotation.name.startswith("appc.io/docker/") for annotation in image.annotations)
 
 

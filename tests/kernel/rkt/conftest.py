@@ -182,11 +182,17 @@ def make_pod(root: None, busybox_rootfs: Path, tmp_path: Path) -> Iterator[MakeP
         overlay: bool = True,
         flavour: str = "native",
         rootfs: Path = busybox_rootfs,
+        annotations: Sequence[Mapping[str, str]] = (),
     ) -> TestPod:
         identity = str(uuid.uuid4())
         directory = tmp_path / "data/pods/run" / identity
         wanted = apps if apps is not None else {"app": {"exec": list(argv), **(app or {})}}
-        image = {"acKind": "ImageManifest", "acVersion": "0.8.11", "name": "example.com/test"}
+        image = {
+            "acKind": "ImageManifest",
+            "acVersion": "0.8.11",
+            "name": "example.com/test",
+            "annotations": list(annotations),
+        }
         listed = []
         for name in ("logs", "stage1/rootfs/rkt/status", "stage1/rootfs/rkt/env", "stage1/rootfs/opt/stage2"):
             (directory / name).mkdir(parents=True)

@@ -311,6 +311,40 @@ def test_an_empty_volume_is_shared_by_the_apps_of_a_pod(make_pod: MakePod) -> No
     assert (done.code, done.lines) == (0, ["711 3:4", "text"])
 
 
+@pytest.mark.parametrize("docker", [True, False])
+def test_an_empty_volume_of_a_docker_image_starts_with_the_images_content(
+    make_pod: MakePod, busybox_rootfs: Path, canary: Path, *, docker: bool
+) -> None:
+    (busybox_rootfs / "data/sub").mkdir(parents=True)
+    (busybox_rootfs / "data/sub/file").write_text("text")
+    (busybox_rootfs / "data/link").symlink_to(canary)
+    os.chown(busybox_rootfs / "data", 33, 34)
+    (busybox_rootfs / "data").chmod(0o750)
+    note = {"name": "appc.io/docker/registryurl", "value": "registry.example"}
+    pod = make_pod(
+        sh("stat -c '%a %u:%g' /data; cat /data/sub/file; readlink /data/link; touch /data/new"),
+        volumes=[{"name": "data", "kind": "empty"}],
+        runtime={"mounts": [{"volume": "data", "path": "/data"}]},
+        annotations=[note] if docker else [],
+    )
+    lines = pod.run().lines
+    assert lines == (["750 33:34", f"text{canary}"] if docker else ["755 0:0"])
+    assert not (busybox_rootfs / "data/new").exists()
+
+
+def test_a_volume_that_says_whether_it_is_read_only_decides(make_pod: MakePod, tmp_path: Path) -> None:
+    (tmp_path / "volume").mkdir()
+    for said, expected in ((None, "ro"), (False, "rw"), (True, "ro")):
+        volume = {"name": "data", "kind": "host", "source": str(tmp_path / "volume")}
+        pod = make_pod(
+            sh("touch /data/x && echo rw || echo ro"),
+            app={"mountPoints": [{"name": "data", "path": "/data", "readOnly": True}]},
+            volumes=[volume if said is None else {**volume, "readOnly": said}],
+            runtime={"mounts": [{"volume": "data", "path": "/data"}]},
+        )
+        assert pod.run().lines == [expected]
+
+
 def test_the_apps_of_a_pod_share_posix_memory(make_pod: MakePod) -> None:
     reader = "while [ ! -e /dev/shm/done ]; do sleep 0.05; done; cat /dev/shm/done"
     apps = {

@@ -12,7 +12,9 @@ import stat
 from typing import TYPE_CHECKING
 
 from linux.mount import api, idmap, overlay
+from linux.paths import Root
 from rkt.errors import RktError
+from rkt.stage1 import confinement
 
 if TYPE_CHECKING:
     from rkt.stage1.native.plan import AppPlan, VolumePlan
@@ -80,16 +82,41 @@ def _is_device(path: str) -> bool:
     return stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
 
 
-def make_empty(wanted: VolumePlan) -> None:
-    """Make the directory of an empty volume, once per pod (spec/pods: fresh, shared by the pod's apps)."""
-    parent = os.path.dirname(wanted.source)
-    os.makedirs(parent, mode=0o755, exist_ok=True)
+def make_empty(wanted: VolumePlan, app: AppPlan | None = None, path: str = "") -> None:
+    """Make the directory of an empty volume, once per pod (spec/pods: fresh, shared by the pod's apps).
+
+    For an image converted from Docker it starts with what the image has at `path`, as people expect it of
+    Docker's volumes; unless somebody said how the volume shall be.
+    """
+    ordinary = wanted.mode in {None, 0o755} and not wanted.uid and not wanted.gid
+    os.makedirs(os.path.dirname(wanted.source), mode=0o755, exist_ok=True)
+    image = app if app is not None and ordinary and confinement.from_docker(app.image) else None
+    if image is not None and _seed(wanted.source, image.lower, path):
+        return
     try:
         os.mkdir(wanted.source)
     except FileExistsError:
         return
     os.chown(wanted.source, wanted.uid, wanted.gid)
-    os.chmod(wanted.source, wanted.mode)
+    os.chmod(wanted.source, 0o755 if wanted.mode is None else wanted.mode)
+
+
+def _seed(target: str, lower: str, path: str) -> bool:
+    """Copy the image's directory at `path` to `target`; False when the image has none there."""
+    from rkt.store import copytree
+
+    with Root.open(lower) as root:
+        try:
+            source = root.open_file(path, _PATH_DIR)
+        except OSError:
+            return False
+    try:
+        copytree.copy(f"/proc/self/fd/{source}", target)
+    except FileExistsError:
+        return True  # another app of the pod was first
+    finally:
+        os.close(source)
+    return True
 
 
 def host_sysfs() -> int:

@@ -18,14 +18,17 @@ _MANIFEST = 8 << 20
 
 
 class VolumePlan(NamedTuple):
-    """A volume of the pod. `source` is a host path, for an empty one the directory made in the pod."""
+    """A volume of the pod. `source` is a host path, for an empty one the directory made in the pod.
+
+    `read_only` is None if the volume leaves it to the image, `mode` None if nobody asked for one.
+    """
 
     name: str
     kind: str
     source: str
-    read_only: bool
+    read_only: bool | None
     recursive: bool
-    mode: int
+    mode: int | None
     uid: int
     gid: int
 
@@ -83,7 +86,7 @@ def _app(pod_dir: str, runtime: RuntimeApp, volumes: dict[str, VolumePlan]) -> A
     if app is None:
         raise RktError(f"{name}: neither the pod nor the image says what to execute")
     mounts = [
-        MountPlan(path, volume, read_only=volume.read_only or read_only)
+        MountPlan(path, volume, read_only=read_only)
         for path, (volume, read_only) in _mounted(pod_dir, runtime, app, volumes).items()
     ]
     return AppPlan(
@@ -102,19 +105,30 @@ def _app(pod_dir: str, runtime: RuntimeApp, volumes: dict[str, VolumePlan]) -> A
 def _mounted(
     pod_dir: str, runtime: RuntimeApp, app: App, volumes: dict[str, VolumePlan]
 ) -> dict[str, tuple[VolumePlan, bool]]:
-    """The app's volume and whether its mount point is read-only, by path.
+    """The app's volume and whether it is read-only there, by path.
 
-    A mount of the pod decides; a mount point that no mount speaks of gets the volume of its own name.
+    A mount of the pod decides; a mount point that no mount speaks of gets the volume of its own name. A
+    volume that says whether it is read-only is obeyed, else the mount point of that path, or of that name,
+    is.
     """
     points = {point.path: point for point in app.mount_points}
+    names = {str(point.name): point for point in app.mount_points}
     found: dict[str, tuple[VolumePlan, bool]] = {}
     for mount in runtime.mounts:
-        own = _volume(pod_dir, mount.app_volume) if mount.app_volume is not None else None
-        volume = own or volumes[mount.volume]
-        found[mount.path] = (volume, mount.path in points and points[mount.path].read_only)
+        volume = (
+            _volume(pod_dir, mount.app_volume)
+            if mount.app_volume is not None
+            else volumes.get(str(mount.volume))
+        )
+        if volume is None:
+            raise RktError(f"{runtime.name}: could not find volume {mount.volume}")
+        point = points.get(mount.path) or names.get(str(mount.volume))
+        default = point is not None and point.read_only
+        found[mount.path] = (volume, default if volume.read_only is None else volume.read_only)
     for path, point in points.items():
-        if path not in found and point.name in volumes:
-            found[path] = (volumes[point.name], point.read_only)
+        if path not in found and str(point.name) in volumes:
+            volume = volumes[str(point.name)]
+            found[path] = (volume, point.read_only if volume.read_only is None else volume.read_only)
     return found
 
 
@@ -124,9 +138,9 @@ def _volume(pod_dir: str, volume: Volume) -> VolumePlan:
         name=volume.name,
         kind=volume.kind,
         source=f"{pod_dir}/sharedVolumes/{volume.name}" if empty else volume.source or "",
-        read_only=bool(volume.read_only),
+        read_only=volume.read_only,
         recursive=volume.recursive is not False,
-        mode=int(volume.mode or "0755", 8),
+        mode=None if volume.mode is None else int(volume.mode, 8),
         uid=volume.uid or 0,
         gid=volume.gid or 0,
     )

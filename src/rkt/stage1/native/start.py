@@ -183,7 +183,7 @@ class Start:
                 fds.append(self._root(app, userns, shift))
                 for mount in app.mounts:
                     if mount.volume.kind == "empty":
-                        detached.make_empty(mount.volume)
+                        detached.make_empty(mount.volume, app, mount.path)
                     fd, remark = detached.volume(mount.volume, userns=userns)
                     fds.append(fd)
                     self.not_enforced += [remark] if remark else []
