@@ -8,7 +8,9 @@ from rkt.errors import RktError
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Callable
 
+    from console.output import Output
     from rkt.pods.pod import Pod
 
 
@@ -41,6 +43,31 @@ def read_uuid_file(path: str) -> str:
             return stream.read(64).strip()
     except (OSError, ValueError) as error:
         raise UnreadableUuidFile(f"unable to resolve UUID from file {path}") from error
+
+
+def add_uuids(parser: argparse.ArgumentParser) -> None:
+    """Any number of pods, or one from a file: what `stop`, `rm` and `restart` take."""
+    parser.add_argument("uuid", metavar="UUID", nargs="*", help="a pod: UUID, its beginning, or name")
+    add_uuid_file(parser)
+
+
+def for_each(
+    options: argparse.Namespace, out: Output, action: Callable[[argparse.Namespace, str], str], form: str
+) -> int:
+    """Do `action` to every pod that is named and print its UUID in `form`; one failure does not end it.
+
+    The exit code is 254 if any failed.
+    """
+    failed = False
+    for word in wanted(options):
+        try:
+            uuid = action(options, word)
+        except (RktError, OSError) as error:
+            out.error(error)
+            failed = True
+        else:
+            out.line(form.format(uuid))
+    return 254 if failed else 0
 
 
 def open_pod(options: argparse.Namespace, word: str) -> Pod:

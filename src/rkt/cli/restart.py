@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rkt.errors import RktError
-
 if TYPE_CHECKING:
     import argparse
 
@@ -22,10 +20,9 @@ A pod that runs is stopped first. Returns when the pods are ready; they run on a
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    from rkt.cli.podargument import add_uuid_file
+    from rkt.cli.podargument import add_uuids
 
-    parser.add_argument("uuid", metavar="UUID", nargs="*", help="a pod: UUID, its beginning, or name")
-    add_uuid_file(parser)
+    add_uuids(parser)
 
 
 def run(options: argparse.Namespace, out: Output) -> int:
@@ -33,16 +30,7 @@ def run(options: argparse.Namespace, out: Output) -> int:
     from rkt.cli.root import require_root
 
     require_root()
-    failed = False
-    for word in podargument.wanted(options):
-        try:
-            uuid = _restart(options, word)
-        except (RktError, OSError) as error:
-            out.error(error)
-            failed = True
-        else:
-            out.line(uuid)
-    return 254 if failed else 0
+    return podargument.for_each(options, out, _restart, "{}")
 
 
 def _restart(options: argparse.Namespace, word: str) -> str:

@@ -23,10 +23,9 @@ refused: stop it first.
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    from rkt.cli.podargument import add_uuid_file
+    from rkt.cli.podargument import add_uuids
 
-    parser.add_argument("uuid", metavar="UUID", nargs="*", help="a pod: UUID, its beginning, or name")
-    add_uuid_file(parser)
+    add_uuids(parser)
 
 
 def run(options: argparse.Namespace, out: Output) -> int:
@@ -34,19 +33,10 @@ def run(options: argparse.Namespace, out: Output) -> int:
     from rkt.cli.root import require_root
 
     require_root()
-    failed = False
-    for word in podargument.wanted(options):
-        try:
-            uuid = _remove(options, word)
-        except (RktError, OSError) as error:
-            out.error(error)
-            failed = True
-        else:
-            out.line(f'"{uuid}"')
-    return 254 if failed else 0
+    return podargument.for_each(options, out, _rm, '"{}"')
 
 
-def _remove(options: argparse.Namespace, word: str) -> str:
+def _rm(options: argparse.Namespace, word: str) -> str:
     from rkt.cli import podargument
     from rkt.pods import removal
     from rkt.pods.pod import PodBusy

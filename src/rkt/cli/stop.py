@@ -28,26 +28,16 @@ _POLL = 0.01
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    from rkt.cli.podargument import add_uuid_file
+    from rkt.cli.podargument import add_uuids
 
-    parser.add_argument("uuid", metavar="UUID", nargs="*", help="a pod: UUID, its beginning, or name")
     parser.add_argument("--force", action="store_true", help="kill the pod instead of asking it to end")
-    add_uuid_file(parser)
+    add_uuids(parser)
 
 
 def run(options: argparse.Namespace, out: Output) -> int:
     from rkt.cli import podargument
 
-    failed = False
-    for word in podargument.wanted(options):
-        try:
-            uuid = _stop(options, word)
-        except (RktError, OSError) as error:
-            out.error(error)
-            failed = True
-        else:
-            out.line(f'"{uuid}"')
-    return 254 if failed else 0
+    return podargument.for_each(options, out, _stop, '"{}"')
 
 
 def _stop(options: argparse.Namespace, word: str) -> str:
