@@ -25,13 +25,15 @@ class Unit(NamedTuple):
 
 def of_process(pid: int | str = "self") -> Unit | None:
     """The unit that the process belongs to, by its control group; None outside of all units."""
-    paths = {}
+    found = None
     with open(f"/proc/{pid}/cgroup", encoding="utf-8", errors="surrogateescape") as lines:
         for line in lines:
             number, controllers, path = line.rstrip("\n").split(":", 2)
-            paths[controllers or number] = path
-    # systemd keeps the processes of its units apart in a tree of its own, or in the only one there is.
-    return of_group(paths.get("name=systemd") or paths.get("0") or "/")
+            # systemd keeps the processes of its units in the version 2 tree, where it does not use that one
+            # in a tree of its own. The others need not be its.
+            if number == "0" or controllers == "name=systemd":
+                found = of_group(path) or found
+    return found
 
 
 def of_group(path: str) -> Unit | None:

@@ -263,7 +263,8 @@ class Supervisor:
             if self.on_ready is not None:
                 self.on_ready()
             if self.notifier is not None:
-                self.notifier.send(f"MAINPID={os.getpid()}", "READY=1", f"STATUS={len(self.apps)} apps run")
+                names = ", ".join(app.name for app in self.apps if app.step != "done")
+                self.notifier.send(f"MAINPID={os.getpid()}", "READY=1", f"STATUS=running: {names}")
 
     def _notified(self, fd: int) -> None:
         """Take what an app tells about itself, which only that app can: nobody else has its socket."""
@@ -314,9 +315,7 @@ class Supervisor:
             self._stop()
 
     def _start(self, app: App, step: str) -> bool:
-        """Start the program of a step. False when the kernel cannot: the pod's PID 1 is gone, or no memory
-        is.
-        """
+        """Start the program of a step; False when the kernel cannot, as the pod's PID 1 is gone."""
         try:
             app.pid, master = self.launcher.spawn(app.name, step)
         except OSError as error:

@@ -29,6 +29,8 @@ REGISTERED = "machined"
 # Where an app that supports sd_notify finds the socket.
 NOTIFY_SOCKET = "/run/systemd/notify"
 _SLICE = "machine.slice"
+# How long, in seconds, the end of a scope of the same name is waited for.
+_PATIENCE = 2.0
 
 
 def machine_name(uuid: str) -> str:
@@ -86,7 +88,8 @@ def find_place(uuid: str, remarks: list[str]) -> Place:
     try:
         _start_scope(place, uuid, unit)
     except (OSError, ValueError) as error:
-        remarks.append(f"systemd: no scope of the pod's own: {getattr(error, 'strerror', None) or error}")
+        if not isinstance(error, (FileNotFoundError, ConnectionRefusedError)):  # no bus, so none was asked
+            remarks.append(f"systemd: no scope of the pod's own: {getattr(error, 'strerror', None) or error}")
         place.settle()
         place = Place(Hierarchy.detect())
     return place
@@ -98,17 +101,29 @@ def _is_kept(unit: Unit | None) -> bool:
 
 
 def _start_scope(place: Place, uuid: str, unit: Unit | None) -> None:
+    import time
+
     from linux.cgroups import Hierarchy
     from linux.systemd import units
-    from linux.systemd.bus import Bus
+    from linux.systemd.bus import Bus, BusError
 
     # A service would lose its main process; a session does not mind.
     if _is_kept(unit):
         place.hold()
     moved = place.holder or os.getpid()
     name = "machine-" + machine_name(uuid).replace("-", r"\x2d") + ".scope"
-    with Bus() as bus:
-        units.start_scope(bus, name, [moved], slice=_SLICE, description=f"Pod {uuid} of rkt")
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            with Bus() as bus:
+                units.start_scope(bus, name, [moved], slice=_SLICE, description=f"Pod {uuid} of rkt")
+        except BusError as error:
+            # A pod that is started again at once: systemd has not seen yet that the old scope is empty.
+            if not error.name.endswith(".UnitExists") or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+        else:
+            break
     place.apart = bool(place.holder)
     place.hierarchy = Hierarchy.detect(f"/proc/{moved}")
     place.hierarchy.divide(moved)
