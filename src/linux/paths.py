@@ -82,31 +82,43 @@ class Root:
         """
         return _open(self.fd, path, flags, mode, _BENEATH)
 
-    def parent(self, path: str, *, create_mode: int | None = None, follow: bool = True) -> tuple[int, str]:
+    def parent(
+        self, path: str, *, create_mode: int | None = None, follow: bool = True, one_mount: bool = False
+    ) -> tuple[int, str]:
         """An O_PATH fd of the directory that holds `path`'s last component, and that component.
 
-        With `create_mode` missing directories are made. ValueError when there is no last component to
+        With `create_mode` missing directories are made, with `one_mount` none beyond a mount point (EXDEV).
+        ValueError when there is no last component to
         speak of (``/``, ``.``, ``..``): such a path names no entry that could be made or removed.
         """
         directory, name = os.path.split(path.rstrip("/"))
         if name in {"", ".", ".."}:
             raise ValueError(f"{path!r}: has no last component")
         if create_mode is not None:
-            return self.make_directories(directory or ".", create_mode, follow=follow), name
+            made = self.make_directories(directory or ".", create_mode, follow=follow, one_mount=one_mount)
+            return made, name
         if not follow:
             return self.open_beneath(directory.lstrip("/") or ".", os.O_PATH | os.O_DIRECTORY), name
         return self.open_file(directory or ".", os.O_PATH | os.O_DIRECTORY), name
 
     def make_directories(
-        self, path: str, mode: int = 0o755, uid: int = 0, gid: int = 0, *, follow: bool = True
+        self,
+        path: str,
+        mode: int = 0o755,
+        uid: int = 0,
+        gid: int = 0,
+        *,
+        follow: bool = True,
+        one_mount: bool = False,
     ) -> int:
         """Make `path` and what is missing above it; an O_PATH fd of the last directory.
 
         Directories made get exactly `mode`, `uid` and `gid`; those found stay as they are. Links are
         followed inside the root (a dangling one gets its target made, inside), or refused with ELOOP
-        unless `follow`.
+        unless `follow`. `one_mount` refuses with EXDEV to go to another mount than the root's own.
         """
-        walk = _Walk(self.fd, path, _IN_ROOT if follow else RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS)
+        resolve = _IN_ROOT if follow else RESOLVE_IN_ROOT | RESOLVE_NO_SYMLINKS
+        walk = _Walk(self.fd, path, resolve | (RESOLVE_NO_XDEV if one_mount else 0))
         walk.create = (mode, uid, gid)
         return walk.open(os.O_PATH | os.O_DIRECTORY, 0)
 
@@ -134,14 +146,24 @@ class Root:
             raise ValueError(f"{path}: larger than {limit} bytes")
         return b"".join(parts)
 
-    def write_file(self, path: str, data: bytes, mode: int = 0o644, uid: int = 0, gid: int = 0) -> None:
+    def write_file(
+        self,
+        path: str,
+        data: bytes,
+        mode: int = 0o644,
+        uid: int = 0,
+        gid: int = 0,
+        *,
+        one_mount: bool = False,
+    ) -> None:
         """Put a file with `data` at `path`, in place of any file or link there; parents are made (R9).
 
         Written under another name and renamed: whatever link sits at the last component is replaced, not
-        followed. IsADirectoryError when a directory sits there. Not fsynced: what lies in a pod's rootfs
-        is made again at every start.
+        followed. IsADirectoryError when a directory sits there. With `one_mount` EXDEV or EBUSY when the
+        place is not on the root's own mount. Not fsynced: what lies in a pod's rootfs is made again at every
+        start.
         """
-        directory, name = self.parent(path, create_mode=0o755)
+        directory, name = self.parent(path, create_mode=0o755, one_mount=one_mount)
         temporary = f".{os.getpid()}-{os.urandom(6).hex()}"
         try:
             fd = os.open(
@@ -403,6 +425,11 @@ def _make_directory(parent: int, name: str, mode: int, uid: int, gid: int) -> in
         return os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=fd)
     finally:
         os.close(fd)
+
+
+def on_one_mount(first: int, second: int) -> bool:
+    """Whether two open files lie on the same mount, not only on the same filesystem."""
+    return _mount_of(first) == _mount_of(second)
 
 
 def _mount_of(fd: int) -> tuple[int, str]:

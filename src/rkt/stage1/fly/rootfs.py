@@ -8,18 +8,20 @@ may have a symbolic link anywhere.
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from typing import TYPE_CHECKING
 
-from linux import libc, namespaces
+from linux import libc, namespaces, paths
 from linux.mount import api
 from linux.paths import Root
 from rkt.errors import RktError
 from rkt.stage1.native import detached
+from rkt.stage1.native.rootfs import ON_ANOTHER_MOUNT
 
 if TYPE_CHECKING:
-    from rkt.stage1.native.plan import AppPlan
+    from rkt.stage1.native.plan import AppPlan, MountPlan
 
 _PATH_DIR = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _NEWNS = 0x00020000
@@ -44,11 +46,13 @@ def build(
         for name in _OF_THE_HOST:
             _bind_from_host(root, app.name, name)
         _temporary(root, app)
+        done: list[str] = []
         for mount in app.mounts:
             if mount.volume.kind == "empty":
-                detached.make_empty(mount.volume)
-            volume = mount.volume._replace(recursive=mount.volume.name in recursive)
-            _volume(root, mount.path, volume.source, recursive=volume.recursive, read_only=mount.read_only)
+                detached.make_empty(mount.volume, app, mount.path)
+            deep = mount.volume.name in recursive
+            _volume(root, app.name, mount, recursive=deep, nested=_is_below(mount.path, done))
+            done.append(mount.path)
         for file in files:
             _file(root, app.name, file)
         if app.read_only_rootfs:
@@ -96,7 +100,7 @@ def _temporary(root: Root, app: AppPlan) -> None:
     """An empty /tmp, as rkt's fly has it, unless a volume goes there."""
     if any(mount.path.rstrip("/") == "/tmp" for mount in app.mounts):  # noqa: S108 - a path in the app
         return
-    target = root.make_directories("/tmp", 0o1777)  # noqa: S108
+    target = _directory(root, app.name, "/tmp", mode=0o1777)  # noqa: S108
     try:
         attributes = api.Attribute.NOSUID | api.Attribute.NODEV
         api.mount_at(target, "tmpfs", (("mode", "1777"),), attributes=attributes)
@@ -104,8 +108,32 @@ def _temporary(root: Root, app: AppPlan) -> None:
         os.close(target)
 
 
-def _volume(root: Root, path: str, source: str, *, recursive: bool, read_only: bool) -> None:
-    """Mount a volume at `path`, which is made if it is missing (spec/ace: 0:0, mode 0755)."""
+def _is_below(path: str, others: list[str]) -> bool:
+    return any(path.startswith(f"{other.rstrip('/')}/") for other in others)
+
+
+def _directory(root: Root, app: str, path: str, *, mode: int = 0o755, nested: bool = False) -> int:
+    """An O_PATH fd of the directory `path` of the app, made if missing, but never in the host's /dev or /sys.
+
+    An image chooses the path and its links: what they lead to beyond the image's own files must be there
+    already. `nested` allows to make it in a volume, which no link may lead away from.
+    """
+    try:
+        return root.open_file(path, os.O_PATH | os.O_DIRECTORY)
+    except FileNotFoundError:
+        pass
+    try:
+        return root.make_directories(path, mode, follow=not nested, one_mount=not nested)
+    except OSError as error:
+        raise RktError(
+            f"{app}: {path} cannot be made: {error.strerror}",
+            hint="nothing is made in the host's /dev, /proc and /sys" if error.errno == errno.EXDEV else None,
+        ) from error
+
+
+def _volume(root: Root, app: str, mount: MountPlan, *, recursive: bool, nested: bool) -> None:
+    """Mount a volume at its path, which is made if it is missing (spec/ace: 0:0, mode 0755)."""
+    path, source = mount.path, mount.volume.source
     try:
         is_directory = stat.S_ISDIR(os.stat(source).st_mode)
     except FileNotFoundError as error:
@@ -113,26 +141,38 @@ def _volume(root: Root, path: str, source: str, *, recursive: bool, read_only: b
             f"volume source {source} does not exist", hint="create it, or mend the volume"
         ) from error
     if is_directory:
-        target = root.make_directories(path, 0o755)
+        target = _directory(root, app, path, nested=nested)
     else:
-        directory, name = root.parent(path, create_mode=0o755)
-        try:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-            os.close(os.open(name, flags, 0o644, dir_fd=directory))
-        except FileExistsError:
-            pass
-        finally:
-            os.close(directory)
-        target = root.open_file(path, os.O_PATH)
+        target = _file_target(root, app, path, nested=nested)
     try:
         # open_tree does not follow a link at the end; a volume's source may be one, as the operator gave it.
         source_fd = os.open(source, os.O_PATH | os.O_CLOEXEC)
         try:
-            _mount_on(target, f"/proc/self/fd/{source_fd}/", recursive=recursive, read_only=read_only)
+            source = f"/proc/self/fd/{source_fd}/"
+            _mount_on(target, source, recursive=recursive, read_only=mount.read_only)
         finally:
             os.close(source_fd)
     finally:
         os.close(target)
+
+
+def _file_target(root: Root, app: str, path: str, *, nested: bool) -> int:
+    try:
+        return root.open_file(path, os.O_PATH)
+    except FileNotFoundError:
+        pass
+    parent, name = os.path.split(path.rstrip("/"))
+    directory = _directory(root, app, parent or "/", nested=nested)
+    try:
+        if not nested and not paths.on_one_mount(directory, root.fd):
+            raise RktError(f"{app}: {path} cannot be made", hint="nothing is made in the host's /dev")
+        flags = os.O_RDONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        os.close(os.open(name, flags, 0o644, dir_fd=directory))
+        return os.open(name, os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory)
+    except OSError as error:
+        raise RktError(f"{app}: {path} cannot be made: {error.strerror}") from error
+    finally:
+        os.close(directory)
 
 
 def _file(root: Root, app: str, file: dict[str, object]) -> None:
@@ -145,6 +185,8 @@ def _file(root: Root, app: str, file: dict[str, object]) -> None:
         else:
             return
     try:
-        root.write_file(path, str(file["text"]).encode())
-    except (IsADirectoryError, NotADirectoryError) as error:
-        raise RktError(f"{app}: {path} of the image cannot be replaced") from error
+        root.write_file(path, str(file["text"]).encode(), one_mount=True)
+    except OSError as error:
+        # On a volume it is the volume's; in /dev, where an image's link may lead, it is the host's.
+        if error.errno not in ON_ANOTHER_MOUNT:
+            raise RktError(f"{app}: {path} of the image cannot be replaced: {error.strerror}") from error

@@ -14,7 +14,7 @@ import re
 import stat
 from typing import TYPE_CHECKING
 
-from linux import libc, namespaces, tty
+from linux import libc, namespaces, paths, tty
 from linux.mount import api
 from linux.paths import Root
 from rkt.errors import RktError
@@ -44,6 +44,8 @@ READ_ONLY = ("proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger"
 _THERMAL = "thermal_throttle"
 _SYSCTL = re.compile(r"(net[.][a-z0-9_./-]+|kernel[.](msg|sem|shm)[a-z_]*|fs[.]mqueue[.][a-z_]+)")
 SHARED = ("shm", "mqueue")
+# What `Root.write_file` says of a directory, or of the very file, that is mounted.
+ON_ANOTHER_MOUNT = {errno.EXDEV, errno.EBUSY}
 # Where the apps' roots are, in the pod's own root.
 APPS = "/apps"
 
@@ -221,8 +223,7 @@ class AppRoot:
         for file in files:
             if not (file.get("if_missing") and self._exists(file["path"])):
                 self._file(file["path"], file["text"].encode())
-        if self._exists("/etc") and not self._exists("/etc/mtab"):
-            os.symlink("../proc/mounts", "etc/mtab", dir_fd=self.root.fd)
+        self._mtab()
         attributes = _A.NOSUID if nosuid else _A.NONE
         if self.app.read_only_rootfs:
             attributes |= _A.RDONLY
@@ -230,6 +231,20 @@ class AppRoot:
             fd = os.open(self.path, _PATH_DIR)
             api.mount_setattr(fd, set_=attributes)
             os.close(fd)
+
+    def _mtab(self) -> None:
+        """/etc/mtab for an image that has an /etc without it (as rkt does); no pod fails for its lack."""
+        try:
+            directory, name = self.root.parent("/etc/mtab")
+        except OSError:
+            return
+        try:
+            if paths.on_one_mount(directory, self.root.fd):
+                os.symlink("../proc/mounts", name, dir_fd=directory)
+        except OSError:
+            pass  # it is there, or the image's /etc is no directory
+        finally:
+            os.close(directory)
 
     def _system_directory(self, name: str) -> int:
         """/proc, /sys or /dev as a descriptor. A symbolic link there is refused (CVE-2019-19921)."""
@@ -347,11 +362,14 @@ class AppRoot:
         """Put a small file of ours into the app in place of the old one, whatever that is.
 
         Links in the path are followed inside the root only; a link at its end is replaced, not followed.
+        What lies on a volume is the volume's, and stays as it is.
         """
         try:
-            self.root.write_file(path, content)
-        except (IsADirectoryError, NotADirectoryError, PermissionError) as error:
-            raise RktError(f"{self.app.name}: {path} of the image cannot be replaced") from error
+            self.root.write_file(path, content, one_mount=True)
+        except OSError as error:
+            if error.errno not in ON_ANOTHER_MOUNT:
+                reason = f"{path} of the image cannot be replaced: {error.strerror}"
+                raise RktError(f"{self.app.name}: {reason}") from error
 
 
 def open_terminal(app: str, *, console: bool) -> tuple[int, int]:
