@@ -42,16 +42,12 @@ def unshare(flags: int) -> None:
 
 
 def setns(fd: int, kind: int = 0) -> None:
-    """setns(2): join the namespace behind `fd`, of `kind` (0: whatever it is), or those of a pidfd (Linux
-    5.8).
-    """
+    """setns(2): join the namespace `fd`, of `kind` (0: whatever it is), or those of a pidfd (Linux 5.8)."""
     syscall("setns", fd, kind)
 
 
 def open_namespace(path: str) -> int:
-    """Open the namespace file `path`; ValueError when it is any other file: a netns pin lost at reboot is
-    empty.
-    """
+    """Open the namespace file `path`; ValueError for any other: a pin that a reboot lost is plain."""
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
     if filesystem_type(fd) != NSFS_MAGIC:
         os.close(fd)
@@ -117,9 +113,7 @@ def write_id_maps(
 
 
 def user_namespace(uid_map: Sequence[tuple[int, int, int]], gid_map: Sequence[tuple[int, int, int]]) -> int:
-    """An fd of a new user namespace with these maps and no process in it: what idmapped mounts are made
-    with.
-    """
+    """An fd of a new user namespace with these maps and no process: for mounts with mapped owners."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
@@ -146,7 +140,5 @@ def user_namespace(uid_map: Sequence[tuple[int, int, int]], gid_map: Sequence[tu
 
 
 def same(path: str, other: str) -> bool:
-    """Whether two namespace files are of one namespace: for checks such as CNI_NETNS against our own
-    (R21).
-    """
+    """Whether two namespace files are of one namespace: a check for CNI_NETNS against our own (R21)."""
     return os.path.samestat(os.stat(path), os.stat(other))

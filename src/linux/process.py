@@ -1,6 +1,4 @@
-"""Processes: forked functions that report back, descriptors, pidfds, and the one gate for running host
-programs.
-"""
+"""Processes: functions in a fork that report back, descriptors, pidfds, the one gate for host programs."""
 
 from __future__ import annotations
 
@@ -151,9 +149,7 @@ class Pidfd:
         return True
 
     def wait(self, timeout: float | None = None) -> bool:
-        """Wait at most `timeout` seconds (None: for ever) for its end; whether it has ended. Reaps
-        nothing.
-        """
+        """Wait at most `timeout` seconds (None: for ever) for its end; whether it came. Reaps nothing."""
         import select
 
         poll = select.poll()
@@ -202,9 +198,7 @@ def set_parent_death_signal(parent: int, number: int = _SIGKILL) -> None:
 
 
 def set_dumpable(value: bool) -> None:  # noqa: FBT001 - prctl's own name and order
-    """Whether others of our uid may ptrace us and read /proc/PID/{mem,exe,fd,root}; execve sets it again
-    (R12).
-    """
+    """Whether our uid may ptrace us and read /proc/PID/{mem,exe,fd,root} (R12); execve sets it again."""
     from linux.libc import PR_SET_DUMPABLE, prctl
 
     prctl(PR_SET_DUMPABLE, int(value))

@@ -49,9 +49,7 @@ def copy_window_size(source: int, target: int) -> bool:
 
 
 class raw:
-    """``with raw(0):`` every byte typed is passed on at once and as it is; the old settings come back
-    after.
-    """
+    """``with raw(0):`` every byte typed is passed on at once and as it is; after that all is as before."""
 
     __slots__ = ("_saved", "fd")
 

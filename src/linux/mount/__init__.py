@@ -1,3 +1,1 @@
-"""Mounts: the system calls (`api`), what is mounted (`info`), and the two layered ways (`overlay`,
-`idmap`).
-"""
+"""Mounts: the calls (`api`), what is mounted (`info`), layers (`overlay`), mapped owners (`idmap`)."""

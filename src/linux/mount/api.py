@@ -259,9 +259,7 @@ def bind_at(source_fd: int, target_fd: int, attributes: int = 0, *, recursive: b
 
 
 def _classic_bind(source_fd: int, target_fd: int, attributes: int, *, recursive: bool) -> None:
-    """mount(2) on /proc/self/fd. Mounts below a recursive bind keep their own flags: mount(2) knows no
-    better.
-    """
+    """mount(2) on /proc/self/fd. Mounts below a recursive bind keep their flags: it knows no better."""
     target = _fd_path(target_fd)
     above = os.readlink(target)  # the fd keeps showing the directory below the new mount, so use its path
     mount(_fd_path(source_fd), target, "", MountFlag.BIND | (MountFlag.REC if recursive else 0))

@@ -48,8 +48,6 @@ def mounts(pid: int | str = "self") -> list[MountEntry]:
 
 
 def below(directory: str, pid: int | str = "self") -> list[MountEntry]:
-    """The mounts on `directory` and under it, the last made first: the order in which they can be
-    unmounted.
-    """
+    """The mounts on `directory` and under it, the last made first: so they can be unmounted."""
     prefix = directory.rstrip("/") + "/"
     return [entry for entry in reversed(mounts(pid)) if (entry.target + "/").startswith(prefix)]

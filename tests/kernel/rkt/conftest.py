@@ -1,6 +1,4 @@
-"""Pods for tests of the stage 1 flavours: directories as stage 0 leaves them, run by a process of their
-own.
-"""
+"""Pods for tests of the stage 1 flavours: directories as stage 0 leaves them, each run by a process."""
 
 from __future__ import annotations
 

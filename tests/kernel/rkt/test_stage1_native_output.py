@@ -148,9 +148,7 @@ def test_interactive_with_a_pipe_passes_bytes_as_they_are(make_pod: MakePod) -> 
 
 
 def test_interactive_with_a_terminal(make_pod: MakePod) -> None:
-    """Its own pseudo terminal (CVE-2017-5226), controlling, of the right size; the user's is raw
-    meanwhile.
-    """
+    """Its own pseudo terminal (CVE-2017-5226), controlling, of the right size; the user's is raw."""
     script = "tty; stty size; echo $$ > /dev/tty; read line; echo got $line; ls -l /dev/console; sleep 600"
     pod = make_pod(["sh", "-c", f"{script}; echo over"])
     master, slave = pty.openpty()

@@ -65,9 +65,7 @@ def test_devices_and_links_of_the_specification(make_pod: MakePod, users: dict[s
 
 
 def test_mounts_are_the_golden_ones(make_pod: MakePod, users: dict[str, object]) -> None:
-    """Everything nodev, proc and sys not executable, sys and cgroup read-only, shm 64 MB (security section
-    5).
-    """
+    """Security reference, section 5: nodev everywhere, sys and cgroup read-only, shm of 64 MB."""
     lines = make_pod(["cat", "/proc/self/mountinfo"]).run(**users).lines
     entries = {entry.target: entry for entry in map(info.MountEntry, lines)}
     assert entries["/"].fstype == "overlay"

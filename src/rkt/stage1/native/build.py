@@ -91,9 +91,7 @@ def _build(setup: PodSetup, parent: Socket) -> None:
 
 
 def become_root_of_the_pod() -> None:
-    """Take the IDs of the pod's root. That resets what the process allows others to see of it: see to it
-    again.
-    """
+    """Become the pod's root. That resets what the process lets others see of it: see to it again."""
     os.setgroups([])
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)

@@ -63,9 +63,7 @@ def take_over(supervisor: Supervisor, launcher: Launcher, invocation: Invocation
 
 
 class LateLauncher:
-    """What is left to start in a pod that runs: handlers. The modules for it are loaded when it comes to
-    that.
-    """
+    """What is left to start in a pod that runs: handlers. The modules for them are loaded then."""
 
     def __init__(self, pod_dir: str, uuid: str, init: int, kinds: int) -> None:
         self._pod_dir = pod_dir

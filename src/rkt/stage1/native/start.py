@@ -1,6 +1,4 @@
-"""The start of a pod: control groups, namespaces, mounts, network, and the apps, up to the supervisor's
-loop.
-"""
+"""The start of a pod: control groups, namespaces, mounts, network, up to the supervisor's loop."""
 
 from __future__ import annotations
 
