@@ -7,6 +7,8 @@ behind the last one only zeros may follow, as tapes leave them.
 
 from __future__ import annotations
 
+import os
+
 from appc.aci.errors import InvalidArchive, LimitExceeded, UnknownFormat
 from appc.aci.limits import DEFAULT, Limits
 
@@ -92,6 +94,7 @@ class Opened:
         self._file = _opened_again(file)
         self._limits = limits
         self._process: Any = None
+        self._size = os.fstat(self._file.fileno()).st_size
         try:
             self._kind = detect(peek(self._file))
             if self._kind == ZSTD and not zstd_is_built_in():
@@ -111,7 +114,13 @@ class Opened:
         if self._process is None:
             return inflate(self._file, limits=self._limits, kind=self._kind)
         taken = _Taken(self._file)
-        return _bounded(_from_program(self._process, taken), taken, self._limits)
+        taken.count = self._size  # the program reads it, not we
+        return _bounded(_from_program(self._process), taken, self._limits)
+
+    def finish(self) -> None:
+        """All chunks were read: InvalidArchive if the helper program says that the data was damaged."""
+        if self._process is not None and self._process.wait():
+            raise InvalidArchive("damaged zstd data")
 
     def close(self) -> None:
         """End the helper program if there is one. The caller's file stays open, and where it was."""
@@ -273,8 +282,9 @@ def zstd_is_built_in() -> bool:
 def _zstd_program(taken: _Taken, limits: Limits) -> Iterator[bytes]:
     with _opened_again(taken.file) as file:
         process = _start_zstd(file, limits)
+    taken.count = os.fstat(taken.file.fileno()).st_size
     try:
-        yield from _from_program(process, taken)
+        yield from _from_program(process)
         if process.wait():
             raise InvalidArchive("damaged zstd data")
     finally:
@@ -287,6 +297,7 @@ def _start_zstd(file: BinaryIO, limits: Limits) -> Any:
     """The host's zstd as last resort: it reads the open file itself."""
     import subprocess
 
+    os.lseek(file.fileno(), 0, os.SEEK_SET)  # where Python's buffer has not read ahead
     arguments = ["zstd", "-d", "-c", "-q", f"--memory={limits.memory}"]
     try:
         return subprocess.Popen(
@@ -304,11 +315,8 @@ def _start_zstd(file: BinaryIO, limits: Limits) -> Any:
         ) from None
 
 
-def _from_program(process: Any, taken: _Taken) -> Iterator[bytes]:
-    """What the program writes. That it failed may be seen only as an archive cut short."""
-    import os
-
-    taken.count = os.fstat(taken.file.fileno()).st_size
+def _from_program(process: Any) -> Iterator[bytes]:
+    """What the program writes; how it ended is another question."""
     while data := process.stdout.read(_OUTPUT):
         yield data
 

@@ -84,6 +84,8 @@ def extract_layers(
                 if meanwhile is not None:
                     meanwhile()
                 devices, attributes, tree = json.loads(child.result())
+                for stream in streams:
+                    stream.finish()
                 return Extracted(devices, attributes, child.walls, tree and TreeHash(*tree))
         finally:
             for stream in streams:

@@ -110,6 +110,7 @@ def read_caged(
             for _ in tap:
                 pass
             count, _, manifest = child.result().partition(b"\n")
+            stream.finish()
         return Archive(ImageID.from_digest(tap.hash.digest()), manifest, tap.size, int(count))
     finally:
         stream.close()

@@ -6,6 +6,7 @@ import gzip
 import io
 import os
 import stat
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -13,8 +14,9 @@ from pathlib import Path
 from typing import BinaryIO
 
 import pytest
+import zstandard
 
-from appc.aci import extract, writer
+from appc.aci import extract, reader, writer
 from appc.aci.errors import InvalidArchive
 from appc.errors import AppcError
 from fixtures import tars
@@ -277,6 +279,23 @@ def test_thousands_of_entries_take_seconds(place: Place) -> None:
     started = time.monotonic()
     unpack(data, place)
     assert time.monotonic() - started < 30
+
+
+@pytest.mark.parametrize("library", [True, False])
+def test_zstd_by_the_library_or_by_the_program(
+    place: Place, monkeypatch: pytest.MonkeyPatch, library: bool
+) -> None:
+    if not library:
+        monkeypatch.setitem(sys.modules, "zstandard", None)
+    plain = tars.image(tars.file(b"rootfs/f", os.urandom(3_000_000)))
+    data = zstandard.ZstdCompressor().compress(plain)
+    unpack(data, place)
+    assert (place.target / "f").stat().st_size == 3_000_000
+    with as_file(data, place.target) as file:
+        assert reader.read_caged(file) == reader.read(io.BytesIO(plain))
+    for damaged in (data[:-100_000], data[:1000] + b"!" * 5000 + data[6000:]):
+        with as_file(damaged, place.target) as file, pytest.raises(InvalidArchive):
+            reader.read_caged(file)
 
 
 def test_a_directory_that_is_not_there(place: Place) -> None:
