@@ -7,7 +7,6 @@ the whole command and moves with RKT_FAULT_OFFSET, so that a campaign can visit 
 from __future__ import annotations
 
 import binascii
-import json
 import os
 import subprocess
 import sys
@@ -16,39 +15,15 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from fixtures.striking import positions, traced
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from conftest import Rkt
 
-TRACER = Path(__file__).with_name("tracer.py")
 SAMPLES = 6
 pytestmark = [pytest.mark.usefixtures("root")]
-
-
-def traced(argv: list[str], *options: str) -> dict[str, object]:
-    """Run `argv` under the tracer; what it reports."""
-    reading, writing = os.pipe()
-    with subprocess.Popen(
-        ["/usr/bin/python3", "-I", str(TRACER), *options, "--", *argv],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        preexec_fn=lambda: os.dup2(writing, 3),
-        pass_fds=(3,),
-    ) as process:
-        os.close(writing)
-        with os.fdopen(reading, "rb") as stream:
-            report = stream.read()
-        process.wait(timeout=120)
-    return json.loads(report)  # type: ignore[no-any-return]
-
-
-def positions(count: int, samples: int) -> list[int]:
-    """`samples` places in 1..count, evenly spread."""
-    offset = int(os.environ.get("RKT_FAULT_OFFSET", "0"))
-    step = max(1, count // samples)
-    return sorted({1 + (step // 2 + number * step + offset) % count for number in range(samples)})
 
 
 def leftovers(rkt: Rkt) -> list[str]:

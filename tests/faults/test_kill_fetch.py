@@ -2,49 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import subprocess
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from fixtures.openpgp import Owner, armor
+from fixtures.striking import positions, traced
 
 if TYPE_CHECKING:
     from conftest import Rkt
     from fixtures.publisher import Publisher
 
-TRACER = Path(__file__).with_name("tracer.py")
 SAMPLES = 8
 pytestmark = [pytest.mark.usefixtures("root")]
-
-
-def traced(argv: list[str], *options: str) -> dict[str, object]:
-    """Run `argv` under the tracer; what it reports."""
-    reading, writing = os.pipe()
-    with subprocess.Popen(
-        ["/usr/bin/python3", "-I", str(TRACER), *options, "--", *argv],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        preexec_fn=lambda: os.dup2(writing, 3),
-        pass_fds=(3,),
-    ) as process:
-        os.close(writing)
-        with os.fdopen(reading, "rb") as stream:
-            report = stream.read()
-        process.wait(timeout=120)
-    return json.loads(report)  # type: ignore[no-any-return]
-
-
-def places(count: int, samples: int) -> list[int]:
-    """`samples` places in 1..count, evenly spread, moved by RKT_FAULT_OFFSET."""
-    offset = int(os.environ.get("RKT_FAULT_OFFSET", "0"))
-    step = max(1, count // samples)
-    return sorted({1 + (step // 2 + number * step + offset) % count for number in range(samples)})
 
 
 def temporary(rkt: Rkt) -> list[str]:
@@ -68,7 +40,7 @@ def test_a_killed_fetch_is_made_good_by_the_next(publisher: Publisher, rkt: Rkt,
     argv = rkt.argv("fetch", "localhost/app")
     count = int(str(traced(argv)["count"]))
     assert count > 20
-    for place in places(count, samples):
+    for place in positions(count, samples):
         forget_everything(rkt)
         report = traced(argv, f"--at={place}", "--action=kill-tree")
         left = [name for name in temporary(rkt) if not re.fullmatch(r"[0-9a-f]{128}(\.etag)?", name)]
@@ -91,7 +63,7 @@ def test_a_killed_trust_leaves_a_whole_key_or_none(rkt: Rkt, samples: int) -> No
     place_of_key = rkt.directory / "etc/trustedkeys/prefix.d/example.com/app" / owner.fingerprint.lower()
     count = int(str(traced(argv)["count"]))
     assert place_of_key.exists()
-    for place in places(count, samples):
+    for place in positions(count, samples):
         place_of_key.unlink(missing_ok=True)
         traced(argv, f"--at={place}", "--action=kill-tree")
         assert not place_of_key.exists() or place_of_key.read_bytes() == owner.armored()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import select
+import socket
+import threading
 import time
 from typing import TYPE_CHECKING
 
@@ -378,6 +381,44 @@ def test_a_proxy_carries_http_and_https(https_server: Server, http_server: Serve
         client.document("https://example.com/x", limit=LIMIT)
     assert http_server.requests[-1].method == "CONNECT"
     assert "pw" not in str(refused.value)
+
+
+def relay(listener: socket.socket, port: int, seen: list[bytes]) -> None:
+    """A proxy for one connection: answers CONNECT, then passes bytes to the local `port` and back."""
+    client, _ = listener.accept()
+    with client, socket.create_connection(("127.0.0.1", port)) as server:
+        head = b""
+        while b"\r\n\r\n" not in head:
+            head += client.recv(4096)
+        seen.append(head)
+        client.sendall(b"HTTP/1.1 200 Connection established\r\nVia: x\r\n\r\n")
+        ends = {client: server, server: client}
+        while True:
+            for source in select.select(list(ends), [], [], 10)[0]:
+                data = source.recv(65536)
+                if not data:
+                    return
+                ends[source].sendall(data)
+
+
+def test_https_goes_through_a_tunnel_and_is_verified_to_the_end(https_server: Server) -> None:
+    https_server.page("/x", "secure")
+    seen: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=relay, args=(listener, https_server.port, seen))
+        thread.start()
+        proxy = f"http://joe:pw@127.0.0.1:{listener.getsockname()[1]}"
+        credentials = Credentials({"example.com": Bearer("SECRET123")})
+        with Client(credentials, environ={"https_proxy": proxy}) as client:
+            assert client.document("https://example.com/x", limit=LIMIT) == b"secure"
+            assert client.document("https://example.com/x", limit=LIMIT) == b"secure"  # the same tunnel
+        thread.join()
+    [head] = seen
+    assert head.startswith(b"CONNECT example.com:443 HTTP/1.1\r\nHost: example.com:443\r\n")
+    assert b"Proxy-Authorization: Basic am9lOnB3\r\n" in head
+    assert b"SECRET123" not in head
+    assert all("proxy-authorization" not in request.headers for request in https_server.requests)
+    assert https_server.requests[0].headers["authorization"] == "Bearer SECRET123"
 
 
 def test_aws_signature_agrees_with_amazons_own_example() -> None:
