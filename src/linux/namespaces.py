@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from linux.libc import NSFS_MAGIC, filesystem_type, syscall
 
+TYPE_CHECKING = False  # not from typing: every CNI plugin visits a namespace, and lives too short to load it
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType

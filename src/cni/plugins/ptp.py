@@ -10,7 +10,7 @@ import errno
 
 from cni import delegate, state
 from cni.attachment import interface, options, sysctl, teardown, verify, veth
-from cni.errors import INVALID_CONFIG, CniError
+from cni.errors import INVALID_CONFIG, PLUGIN_NOT_AVAILABLE, CniError
 from cni.fields import Fields
 from cni.nft import masquerade
 from cni.types.address import Cidr, format_ip
@@ -75,6 +75,13 @@ def check(request: Request) -> None:
         return
     if not masquerade.is_complete(teardown.recorded_ips(made), teardown.owner(request)):
         raise verify.damaged("the masquerade rules of the attachment are missing")
+
+
+def status(request: Request) -> None:
+    """Code 50, or the IPAM plugin's, when an ADD would not succeed."""
+    if not options.has_ipam(request):
+        raise CniError(PLUGIN_NOT_AVAILABLE, "no plugin name provided", "ptp needs an IPAM plugin")
+    delegate.status(request)
 
 
 def delete(request: Request) -> None:

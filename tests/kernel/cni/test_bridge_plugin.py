@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -14,6 +15,7 @@ from linux import namespaces
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     # The fixtures' classes live in conftest.py, which cannot be imported by name.
     Host = Node = Any
@@ -36,8 +38,6 @@ def bridge(**options: Any) -> dict[str, Any]:
 
 
 def links(node: Node | None = None) -> dict[str, Any]:
-    import subprocess
-
     words = ("ip", "-j", "-d", "address")
     text = node(*words) if node is not None else subprocess.check_output(words, text=True)
     return {each["ifname"]: each for each in json.loads(text)}
@@ -129,8 +129,6 @@ def test_masquerade_ends_at_the_subnet(host: Host, nothing: dict[str, list[str]]
 
 def test_a_namespace_that_a_user_namespace_owns(host: Host) -> None:
     """A pod with a user namespace: its network namespace is not the host's root's."""
-    import subprocess
-
     holder = subprocess.Popen(
         ["unshare", "--user", "--map-root-user", "--net", "sh", "-c", "echo; exec cat"],
         stdin=subprocess.PIPE,
@@ -159,9 +157,8 @@ def test_cve_2020_10749_router_advertisements_of_a_container_change_nobodys_rout
     network = host.network(bridge(isGateway=False))
     for node in (attacker, victim):
         host.add(network, node)
-    # One that believes what it hears, to see that there was something to hear.
-    import subprocess
 
+    # One that believes what it hears, to see that there was something to hear.
     def ip(*words: str) -> None:
         subprocess.run(["ip", *words], check=True)
 
@@ -281,8 +278,6 @@ def test_two_ranges_of_one_network_have_two_gateways(host: Host) -> None:
 
 
 def test_a_bridge_with_another_address(host: Host, nothing: dict[str, list[str]]) -> None:
-    import subprocess
-
     node = host.node("c1")
     subprocess.run(["ip", "link", "add", "br0", "up", "type", "bridge"], check=True)
     subprocess.run(["ip", "address", "add", "10.99.0.1/24", "dev", "br0"], check=True)
@@ -422,8 +417,6 @@ def test_the_bridges_address_stays_when_ports_come_and_go(host: Host) -> None:
 def test_check_sees_the_damage_and_del_still_works(
     host: Host, nothing: dict[str, list[str]], damage: tuple[str, str], message: str
 ) -> None:
-    import subprocess
-
     node = host.node("c1")
     network = host.network(bridge(ipMasq=True, macspoofchk=True))
     result = host.add(network, node)
@@ -466,8 +459,6 @@ def test_del_in_every_order(host: Host, nothing: dict[str, list[str]]) -> None:
 
 def test_del_leaves_an_interface_of_that_name_that_is_another(host: Host) -> None:
     """The name of the host's end is known; somebody may have taken it since."""
-    import subprocess
-
     node = host.node("c1")
     config = bridge() | {"name": "net1", "cniVersion": "1.1.0"}
     port = request(host, "ADD", config, node).interfaces[1].name
@@ -478,8 +469,6 @@ def test_del_leaves_an_interface_of_that_name_that_is_another(host: Host) -> Non
 
 
 def test_a_taken_name_for_the_hosts_end_is_no_obstacle(host: Host) -> None:
-    import subprocess
-
     node = host.node("c1")
     config = bridge() | {"name": "net1", "cniVersion": "1.1.0"}
     first = request(host, "ADD", config, node).interfaces[1].name
@@ -523,8 +512,6 @@ def test_gc_takes_what_is_not_valid_and_in_the_end_the_bridge(
 
 
 def test_gc_leaves_a_bridge_that_it_did_not_make(host: Host, nothing: dict[str, list[str]]) -> None:
-    import subprocess
-
     subprocess.run(["ip", "link", "add", "br0", "up", "type", "bridge"], check=True)
     node = host.node("c1")
     config = bridge() | {"name": "net1", "cniVersion": "1.1.0"}
@@ -549,3 +536,32 @@ def test_results_in_every_version(host: Host) -> None:
         network = host.network(bridge(), version=version)
         assert host.add(network, node).to_json(version)["cniVersion"] == version
         host.delete(network, node)
+
+
+def test_a_plugin_process_loads_little(host: Host, checkout: Path) -> None:
+    """A call lasts some 20 ms: each of these modules would be a quarter of it."""
+    node = host.node("c1")
+    config = bridge(ipMasq=True) | {"name": "net1", "cniVersion": "1.1.0"}
+    config["ipam"]["dataDir"] = str(host.leases)
+    program = (
+        "import sys\n"
+        f"sys.path.insert(0, {str(checkout / 'src')!r})\n"
+        "from cni import plugin, state\n"
+        f"state.DIRECTORY = {state.DIRECTORY!r}\n"
+        "status = plugin.main('bridge')\n"
+        "print(*sys.modules, file=sys.stderr)\n"
+        "sys.exit(status)\n"
+    )
+    variables = {"CNI_CONTAINERID": "c1", "CNI_NETNS": node.netns, "CNI_IFNAME": "eth0", "CNI_PATH": "/none"}
+    for verb in ("ADD", "DEL"):
+        done = subprocess.run(
+            ["/usr/bin/python3", "-I", "-S", "-c", program],
+            input=json.dumps(config),
+            env={**variables, "CNI_COMMAND": verb},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        heavy = {"typing", "re", "enum", "socket", "json", "subprocess", "hashlib", "ipaddress", "pathlib"}
+        assert heavy & set(done.stderr.split()) == set()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cni import plugin
-from cni.errors import INVALID_CONFIG, CniError
+from cni.errors import INVALID_CONFIG, PLUGIN_NOT_AVAILABLE, CniError
 from cni.request import Request
 
 if TYPE_CHECKING:
@@ -216,3 +216,11 @@ def test_check_needs_the_previous_result(host: Host) -> None:
     with pytest.raises(CniError, match="prevResult") as refused:
         request(host, "CHECK", config, node)
     assert refused.value.code != INVALID_CONFIG
+
+
+def test_status_says_what_an_add_would(host: Host) -> None:
+    node = host.node("c1")
+    request(host, "STATUS", ptp() | {"name": "net1", "cniVersion": "1.1.0"}, node)
+    with pytest.raises(CniError) as refused:
+        request(host, "STATUS", {"type": "ptp", "name": "net1", "cniVersion": "1.1.0"}, node)
+    assert refused.value.code == PLUGIN_NOT_AVAILABLE
