@@ -1,0 +1,144 @@
+"""A node with both: the Go plugins' attachments can be taken back by ours, and ours by the Go plugins."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from cni.plugin import perform
+from cni.request import Request
+from linux import namespaces
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+GO = Path("/usr/lib/cni")
+VERSION = "1.0.0"
+
+
+@pytest.fixture
+def host(root: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A network namespace to be the host in, and a directory for what the plugins keep."""
+    from cni import state
+
+    if not (GO / "bridge").exists():
+        pytest.skip("needs the Go plugins (Debian: containernetworking-plugins)")
+    monkeypatch.setattr(state, "DIRECTORY", str(tmp_path / "records"))
+    back = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        namespaces.unshare(namespaces.NEWNET)
+        try:
+            yield tmp_path
+        finally:
+            namespaces.setns(back, namespaces.NEWNET)
+    finally:
+        os.close(back)
+
+
+def config(kind: str, directory: Path) -> dict[str, Any]:
+    ipam = {"type": "host-local", "subnet": "10.22.0.0/24", "dataDir": str(directory / "leases")}
+    ipam["routes"] = [{"dst": "0.0.0.0/0"}]  # type: ignore[assignment]
+    more = {"bridge": "br0", "isGateway": True} if kind == "bridge" else {}
+    return {"cniVersion": VERSION, "name": "net1", "type": kind, "ipam": ipam, **more}
+
+
+def go(verb: str, kind: str, given: dict[str, Any], netns: str) -> dict[str, Any]:
+    variables = {
+        "CNI_COMMAND": verb,
+        "CNI_CONTAINERID": "c1",
+        "CNI_NETNS": netns,
+        "CNI_IFNAME": "eth0",
+        "CNI_PATH": str(GO),
+        "PATH": os.environ["PATH"],
+    }
+    done = subprocess.run(
+        [GO / kind], input=json.dumps(given), env=variables, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    answer: dict[str, Any] = json.loads(done.stdout) if done.stdout else {}
+    return answer
+
+
+def ours(verb: str, kind: str, given: dict[str, Any], netns: str) -> dict[str, Any]:
+    result = perform(kind, Request(verb, given, container_id="c1", netns=netns, ifname="eth0"))
+    return {} if result is None else result.to_json(VERSION)
+
+
+def left(directory: Path, netns: Path) -> list[str]:
+    def links() -> list[str]:
+        found = json.loads(subprocess.check_output(["ip", "-j", "link"]))
+        return [each["ifname"] for each in found if each["ifname"] not in ("lo", "br0")]
+
+    found = links()
+    with namespaces.inside(netns):
+        found += links()
+    found += [path.name for path in (directory / "leases").rglob("10.*")]
+    records = directory / "records"
+    found += [str(path) for path in records.rglob("*") if path.is_file()]
+    found += subprocess.check_output(["nft", "list", "tables"], text=True).splitlines()
+    return found
+
+
+@pytest.mark.parametrize("with_result", [True, False])
+@pytest.mark.parametrize("kind", ["bridge", "ptp"])
+def test_go_adds_and_we_delete(host: Path, netns: Path, kind: str, *, with_result: bool) -> None:
+    given = config(kind, host)
+    result = go("ADD", kind, given, str(netns))
+    if with_result:
+        ours("CHECK", kind, {**given, "prevResult": result}, str(netns))
+        given = {**given, "prevResult": result}
+    for _ in range(2):
+        ours("DEL", kind, given, str(netns))
+    assert left(host, netns) == []
+
+
+@pytest.mark.parametrize("kind", ["bridge", "ptp"])
+def test_we_add_and_go_checks_and_deletes(host: Path, netns: Path, kind: str) -> None:
+    given = config(kind, host)
+    result = ours("ADD", kind, given, str(netns))
+    go("CHECK", kind, {**given, "prevResult": result}, str(netns))
+    go("DEL", kind, {**given, "prevResult": result}, str(netns))
+    # The Go plugins know nothing of our records; the next DEL or GC of ours finds that they speak of nothing.
+    ours("GC", kind, {**given, "cni.dev/valid-attachments": []}, str(netns))
+    assert left(host, netns) == []
+
+
+RULES = """\
+table inet cni_plugins_masquerade {
+	chain masq_checks {
+		ip saddr 10.22.0.2 masquerade comment "8e48f37d5de60467-2399adc068288034, net: net1, if: eth0"
+		ip saddr 10.22.0.3 masquerade comment "8e48f37d5de60467-0000000000000000, net: net1, if: eth0"
+	}
+}
+table ip cni_hostport {
+	chain hostports {
+		tcp dport 8080 dnat to 10.22.0.2:80 comment "1234-abcd"
+		tcp dport 8081 dnat to 10.22.0.3:80 comment "other"
+	}
+	chain prerouting {
+		type nat hook prerouting priority dstnat
+		fib daddr type local jump hostports
+	}
+}
+"""
+
+
+def test_rules_of_newer_go_plugins_are_found_by_their_comments(host: Path) -> None:
+    """Debian's have no nftables backend: the rules are as cni v1.9.1 leaves them."""
+    from cni.nft import foreign
+
+    subprocess.run(["nft", "-f", "-"], input=RULES, text=True, check=True)
+    foreign.remove_masquerade("net1", "1234-abcd", "eth0")
+    foreign.remove_port_mappings("1234-abcd")
+    listed = subprocess.check_output(["nft", "list", "ruleset"], text=True)
+    assert "10.22.0.2" not in listed
+    assert "8081" in listed
+    assert "10.22.0.3 masquerade" in listed
+    subprocess.run(["nft", "flush", "ruleset"], check=True)
+    foreign.remove_masquerade("net1", "1234-abcd", "eth0")
+    foreign.remove_port_mappings("1234-abcd")
