@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from linux.cgroups import Hierarchy
+from rkt.stage1.fly import output
+from rkt.stage1.native.release import group_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -312,11 +315,13 @@ def test_what_an_app_leaves_running_is_collected(rkt: Any, make_probe_aci: Any) 
     aci = make_probe_aci("/bin/sh", "-c", "busybox setsid sleep 1000 >/dev/null 2>&1 & echo $!; sleep 0.2")
     rkt(*FLY, aci)
     uuid = the_pod(rkt)
-    left = Hierarchy.detect().cgroup(f"rkt/{uuid}").processes()
+    group = group_of(str(rkt.directory / "data/pods/run" / uuid))
+    assert group is not None
+    left = group.processes()
     assert len(left) == 1
     rkt("gc", "--grace-period=0s")
     assert not os.path.exists(f"/proc/{left[0]}/exe")  # gone, or dead and not yet reaped
-    assert not Hierarchy.detect().cgroup(f"rkt/{uuid}").exists()
+    assert not group.exists()
 
 
 def test_mounts_of_the_app_are_its_own(rkt: Any, make_probe_aci: Any) -> None:
@@ -324,3 +329,29 @@ def test_mounts_of_the_app_are_its_own(rkt: Any, make_probe_aci: Any) -> None:
         "/bin/sh", "-c", "busybox mount -t tmpfs none /work && busybox umount /proc/sys || echo mounted"
     )
     assert rkt(*FLY, aci).returncode == 0  # the table of the host is compared by the fixture
+
+
+# -- output
+
+
+def test_output_of_a_detached_pod_goes_to_the_journal(tmp_path: Path) -> None:
+    """The header that journald expects of a stream, and what follows; journald itself is a socket here."""
+    path = str(tmp_path / "stdout")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as journal:
+        journal.bind(path)
+        journal.listen()
+        fd = output.to_journal("agent", path)
+        with journal.accept()[0] as stream:
+            os.write(fd, b"a line\n")
+            os.close(fd)
+            received = b"".join(iter(lambda: stream.recv(4096), b""))
+    assert received == b"agent\n\n6\n0\n0\n0\n0\na line\n"
+    assert output.to_journal("agent", str(tmp_path / "nowhere")) == -1
+
+
+def test_without_a_journal_it_is_said_that_output_is_lost(rkt: Any, make_probe_aci: Any) -> None:
+    if os.path.exists(output.JOURNAL):
+        pytest.skip("this host has a journal")
+    uuid, _ = detached(rkt, make_probe_aci("/probe", "sleep"))
+    assert "output: it is discarded" in rkt("status", uuid).stdout
+    rkt("stop", "--force", uuid)

@@ -81,13 +81,18 @@ def _bind_from_host(root: Root, app: str, name: str) -> None:
     except OSError as error:
         raise RktError(f"{app}: /{name} of the image is not a directory: refused") from error
     try:
-        _mount_on(target, f"/{name}", recursive=True)
+        # The link that a host may have in its place is followed: it is not the image's.
+        source = os.open(f"/{name}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            _mount_on(target, source, recursive=True)
+        finally:
+            os.close(source)
     finally:
         os.close(target)
 
 
-def _mount_on(target: int, source: str, *, recursive: bool, read_only: bool = False) -> None:
-    fd = api.open_tree(source, recursive=recursive)
+def _mount_on(target: int, source: int, *, recursive: bool, read_only: bool = False) -> None:
+    fd = api.open_tree("", dir_fd=source, recursive=recursive)
     try:
         if read_only:
             api.mount_setattr(fd, set_=api.Attribute.RDONLY, recursive=recursive)
@@ -148,8 +153,7 @@ def _volume(root: Root, app: str, mount: MountPlan, *, recursive: bool, nested: 
         # open_tree does not follow a link at the end; a volume's source may be one, as the operator gave it.
         source_fd = os.open(source, os.O_PATH | os.O_CLOEXEC)
         try:
-            source = f"/proc/self/fd/{source_fd}/"
-            _mount_on(target, source, recursive=recursive, read_only=mount.read_only)
+            _mount_on(target, source_fd, recursive=recursive, read_only=mount.read_only)
         finally:
             os.close(source_fd)
     finally:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 from linux import cgroups, libc, namespaces, process
 from rkt.errors import RktError
 from rkt.stage1 import confine, confinement, stub
-from rkt.stage1.fly import rootfs
+from rkt.stage1.fly import output, rootfs
 from rkt.stage1.native import files, plan
 from rkt.stage1.native import stage1 as native
 from rkt.stage1.native.release import group_name
@@ -94,6 +94,8 @@ class _Run:
                 for isolator in isolators
                 if isolator.name.startswith(("os/linux/capabilities-", "os/linux/seccomp-", "os/unix/sysctl"))
             ]
+        if output.is_discarded(1) and not os.path.exists(output.JOURNAL):
+            missed.append("output: it is discarded, as the pod is detached and this host has no journal")
         if missed:
             put(f"{self.invocation.pod_dir}/not-enforced", "\n".join(missed) + "\n")
         confinement.save(self.invocation.pod_dir, found)
@@ -150,6 +152,7 @@ class _Run:
         try:
             process.set_parent_death_signal(os.getppid())
             self.group.join()
+            self._direct_output()
             os.read(wait, 1)
             rootfs.build(
                 self.app,
@@ -169,6 +172,12 @@ class _Run:
             os.write(tell, f"{str(error) or type(error).__name__}\0{hint}".encode("utf-8", "replace"))
         finally:
             os._exit(254)
+
+    def _direct_output(self) -> None:
+        if output.is_discarded(1) and output.is_discarded(2):
+            journal = output.to_journal(self.app.name)
+            for fd in (1, 2) if journal >= 0 else ():
+                os.dup2(journal, fd)
 
     def _pre_start(self) -> None:
         """Run the pre-start handler to its end, before the app (spec/aci.md, eventHandlers)."""
