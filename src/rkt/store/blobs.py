@@ -7,12 +7,13 @@ and its modification time is when the image was last used; the archive's is when
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from collections import namedtuple
 
 from linux import files
 from rkt.errors import RktError
 from rkt.store.paths import file_mode, is_image_id, make_directory
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import BinaryIO
@@ -27,8 +28,10 @@ _LARGEST_MANIFEST = 4 << 20
 _WRITE_BEHIND = 8 << 20
 
 
-class Incoming(NamedTuple):
+class Incoming(namedtuple("Incoming", "image_id manifest fd")):
     """An archive that has been read and checked, in a file that has no name yet."""
+
+    __slots__ = ()
 
     image_id: str
     manifest: bytes

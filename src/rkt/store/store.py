@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, NamedTuple
+from collections import namedtuple
 
 from appc.types.image_id import ImageID
 from linux import files
@@ -13,8 +12,9 @@ from rkt.store import blobs
 from rkt.store.blobs import NoSuchImage
 from rkt.store.paths import Paths, make_directory
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Mapping
     from types import TracebackType
     from typing import BinaryIO, Self
 
@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     from rkt.store.trees import Tree
 
 
-class ImageInfo(NamedTuple):
+class ImageInfo(namedtuple("ImageInfo", "id name version import_time last_used size")):
     """An image as `image list` shows it. Times in seconds since 1970; `size` of archive and tree in bytes."""
+
+    __slots__ = ()
 
     id: ImageID
     name: str
@@ -35,6 +37,23 @@ class ImageInfo(NamedTuple):
     import_time: float
     last_used: float
     size: int
+
+
+class _Shared:
+    """``with _Shared(cas):`` holds the shared lock on the directory `cas`, which is made if it is missing."""
+
+    __slots__ = ("_cas", "_fd")
+
+    def __init__(self, cas: str) -> None:
+        self._cas = cas
+        self._fd = -1
+
+    def __enter__(self) -> None:
+        make_directory(self._cas)
+        self._fd = files.lock_directory(self._cas, exclusive=False)
+
+    def __exit__(self, *exception: object) -> None:
+        os.close(self._fd)
 
 
 class Store:
@@ -352,15 +371,9 @@ class Store:
             self._index = Index(self.paths.database)
         return self._index
 
-    @contextmanager
-    def _shared(self) -> Iterator[None]:
+    def _shared(self) -> _Shared:
         """Take part in the lock that everybody who writes shares while they do; `fsck` holds it alone."""
-        make_directory(self.paths.cas)
-        lock = files.lock_directory(self.paths.cas, exclusive=False)
-        try:
-            yield
-        finally:
-            os.close(lock)
+        return _Shared(self.paths.cas)
 
     @property
     def temporary_path(self) -> str:

@@ -7,13 +7,14 @@ with a user namespace shifts them with an idmapped mount.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
+from collections import namedtuple
 
 from linux import files
 from rkt.errors import RktError
 from rkt.store import blobs
 from rkt.store.paths import make_directory
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
@@ -22,8 +23,10 @@ if TYPE_CHECKING:
     from rkt.store.paths import Paths
 
 
-class Tree(NamedTuple):
+class Tree(namedtuple("Tree", "id rootfs_path lowers")):
     """A rendered tree. `lowers` are the directories for an overlay mount, the topmost first."""
+
+    __slots__ = ()
 
     id: str
     rootfs_path: str
