@@ -13,11 +13,11 @@ import errno
 import gc
 import os
 import resource
-import signal
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from linux import capabilities, libc, seccomp
+from linux.bare import signal
 from linux.paths import Root
 from rkt.errors import RktError
 from rkt.stage1 import executable, identity, stub
@@ -37,6 +37,13 @@ def forbid_imports() -> None:
     """
     sys.meta_path.clear()
     sys.path.clear()
+
+
+def tell_why(app: str, error: Exception) -> None:
+    """Say on the app's own stderr why its program was not executed: nobody else is there to tell it."""
+    text = str(error) or type(error).__name__
+    line = text if text.startswith(f"{app}: ") else f"{app}: {text}"
+    os.write(2, f"{line}\n".encode("utf-8", "backslashreplace"))
 
 
 def confine(wanted: Confinement, *, kept_fds: int = 0) -> NoReturn:
@@ -225,9 +232,18 @@ def _set_identity(wanted: Confinement, who: identity.Identity) -> None:
     if needs_admin:
         capabilities.keep_over_setuid(on=True)
     gids = tuple(dict.fromkeys(wanted.supplementary_gids))
-    os.setgroups(gids)
-    os.setresgid(who.gid, who.gid, who.gid)
-    os.setresuid(who.uid, who.uid, who.uid)
+    try:
+        os.setgroups(gids)
+        os.setresgid(who.gid, who.gid, who.gid)
+        os.setresuid(who.uid, who.uid, who.uid)
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        highest = max(who.uid, who.gid, *gids)
+        raise RktError(
+            f"{wanted.app}: the pod has no user or group {highest}: its range of IDs is smaller",
+            hint="use a smaller number, or --private-users=false",
+        ) from error
     permitted = held & wanted.capabilities if who.uid == 0 else 0
     effective = permitted
     if needs_admin:

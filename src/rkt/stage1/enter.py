@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import os
 import select
-import signal
 from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from linux import capabilities, cgroups, libc, namespaces, process, tty
+from linux.bare import signal
 from linux.paths import Root
 from rkt.errors import RktError
 from rkt.stage1 import confine, confinement, flavours
@@ -220,7 +220,7 @@ class _Fly:
             namespaces.setns(self._mounts, namespaces.NEWNS)
             confine.confine_lightly(bounds)
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody else would tell it
-            os.write(2, f"{bounds.app}: {str(error) or type(error).__name__}\n".encode())
+            confine.tell_why(bounds.app, error)
             code = getattr(error, "exit_code", COULD_NOT_START)
         finally:
             os._exit(code)

@@ -114,7 +114,7 @@ class Joiner:
                 program = program.with_environment({"LISTEN_PID": str(os.getpid())})
             confine.confine(program, kept_fds=len(kept))
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody else would tell it
-            os.write(2, f"{program.app}: {str(error) or type(error).__name__}\n".encode())
+            confine.tell_why(program.app, error)
             code = getattr(error, "exit_code", COULD_NOT_START)
         finally:
             os._exit(code)

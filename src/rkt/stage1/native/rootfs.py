@@ -327,10 +327,14 @@ class AppRoot:
         """Mount a volume at `path`, which is made if it is missing (spec/ace: 0:0, mode 0755)."""
         if read_only:
             api.mount_setattr(fd, set_=_A.RDONLY, recursive=True)
-        if stat.S_ISDIR(os.fstat(fd).st_mode):
-            target = self.root.make_directories(path, 0o755)
-        else:
-            target = self._file_target(path)
+        try:
+            if stat.S_ISDIR(os.fstat(fd).st_mode):
+                target = self.root.make_directories(path, 0o755)
+            else:
+                target = self._file_target(path)
+        except OSError as error:
+            reason = f"{path} cannot be made for the volume: {error.strerror}"
+            raise RktError(f"{self.app.name}: {reason}") from error
         # The manifest's path was looked at before; what counts is where the image's links lead it.
         if libc.filesystem_type(target) == libc.PROC_SUPER_MAGIC or os.path.samestat(
             os.fstat(target), os.fstat(self.root.fd)
