@@ -277,6 +277,26 @@ def test_two_ranges_of_one_network_have_two_gateways(host: Host) -> None:
     assert addresses(links()["br0"]) == ["10.22.0.1/24", "10.33.0.1/24"]
 
 
+@pytest.mark.parametrize(
+    ("routes", "wanted"),
+    [
+        ([], [("default", "10.22.0.1")]),
+        ([{"dst": "0.0.0.0/0"}], [("default", "10.22.0.1")]),
+        ([{"dst": "0.0.0.0/0", "gw": "10.22.0.9"}], [("default", "10.22.0.9")]),
+    ],
+)
+def test_the_default_gateway_unless_the_ipam_plugin_has_one(
+    host: Host, routes: list[dict[str, str]], wanted: list[tuple[str, str]]
+) -> None:
+    node = host.node("c1")
+    ipam = {"type": "host-local", "subnet": "10.22.0.0/24", "routes": routes}
+    result = host.add(host.network(bridge(isGateway=False, isDefaultGateway=True, ipam=ipam)), node)
+    found = json.loads(node("ip", "-j", "-4", "route", "show", "default"))
+    assert [(each["dst"], each["gateway"]) for each in found] == wanted
+    assert len(result.routes) == 1
+    assert addresses(links()["br0"]) == ["10.22.0.1/24"]
+
+
 def test_a_bridge_with_another_address(host: Host, nothing: dict[str, list[str]]) -> None:
     node = host.node("c1")
     subprocess.run(["ip", "link", "add", "br0", "up", "type", "bridge"], check=True)

@@ -128,7 +128,9 @@ def test_the_loopback_is_shut_before_its_guard_goes(host: Host) -> None:
 def test_a_mapping_at_one_address(host: Host) -> None:
     outside, one, two = host.outside(), host.node("c1"), host.node("c2")
     network = host.network(bridge(), PORTMAP)
-    at_one = ports((8080, 80, "tcp", "192.0.2.1"), (8081, 80, "tcp", "2001:db8::1"))
+    at_one = ports(
+        (8080, 80, "tcp", "192.0.2.1"), (8081, 80, "tcp", "2001:db8::1"), (8082, 80, "tcp", "127.0.0.1")
+    )
     host.add(network, one, capability_args=at_one)
     # The same port at every other address may be another's: the more precise mapping goes first.
     host.add(network, two, capability_args=ports((8080, 80, "tcp", "")))
@@ -138,8 +140,10 @@ def test_a_mapping_at_one_address(host: Host) -> None:
     assert outside.ask("2001:db8::1", 8081) == "one 2001:db8::2"
     assert host.ask("127.0.0.1", 8080).startswith("two ")
     assert outside.ask("2001:db8::1", 8080) == "two 2001:db8::2"
-    with pytest.raises(ConnectionRefusedError):
-        outside.ask("192.0.2.1", 8081)
+    assert host.ask("127.0.0.1", 8082).startswith("one ")
+    for port in (8081, 8082):
+        with pytest.raises(ConnectionRefusedError):
+            outside.ask("192.0.2.1", port)
 
 
 def test_a_taken_port_is_an_error_and_free_again_after_del(host: Host, nothing: dict[str, list[str]]) -> None:
