@@ -9,11 +9,11 @@ and ends with the app's exit code. Only an app with a post-stop handler keeps th
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from linux import cgroups, libc, namespaces, process
+from linux.bare import signal
 from rkt.errors import RktError
 from rkt.stage1 import confine, confinement, stub
 from rkt.stage1.fly import output, rootfs
