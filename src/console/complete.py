@@ -8,8 +8,9 @@ EXAMPLES = """\
   rkt __complete image l
 """
 raw = True
+verbatim = True
 
-__all__ = ["EXAMPLES", "arguments", "raw", "run"]
+__all__ = ["EXAMPLES", "arguments", "raw", "run", "verbatim"]
 
 
 def arguments(_parser: object) -> None:

@@ -178,6 +178,8 @@ def _values(program: Program, action: argparse.Action, last: str, flags: dict[st
     if action.choices is not None:
         return [str(choice) for choice in action.choices if str(choice).startswith(last)]
     metavar = action.metavar if isinstance(action.metavar, str) else action.dest.upper()
+    # `NETWORK[:KEY=VALUE;…]` begins with a network.
+    metavar = metavar[: next((i for i, letter in enumerate(metavar) if not letter.isupper()), None)]
     if metavar in _BY_METAVAR:
         return [_BY_METAVAR[metavar]]
     source = program.completers.get(metavar)

@@ -147,8 +147,9 @@ def call(program: Program, verb: Verb, argv: list[str], flags: dict[str, object]
     out.where = verb.name
     options: Options | argparse.Namespace
     if getattr(module, "raw", False):
-        words = take_flags(program, argv, flags)
-        if any(word in _HELP for word in words[: _end_of_flags(words)]):
+        verbatim = getattr(module, "verbatim", False)
+        words = argv if verbatim else take_flags(program, argv, flags)
+        if not verbatim and any(word in _HELP for word in words[: _end_of_flags(words)]):
             return _show_help(program, verb, module, out)
         options = Options()
         options.argv = words

@@ -21,7 +21,8 @@ class Verb:
 
     The module has `arguments(parser)`, `run(options, out) -> int` and `EXAMPLES`, and may have
     `DESCRIPTION` (paragraphs for the man page) and `raw = True`: such a verb gets its arguments as
-    typed, in `options.argv`; its `arguments` then only feeds help, man page and completion.
+    typed, in `options.argv`; its `arguments` then only feeds help, man page and completion. With
+    `verbatim = True` besides, global flags and --help among its arguments are left to it too.
     """
 
     __slots__ = ("group", "hidden", "module", "name", "summary")

@@ -17,9 +17,16 @@ def pods(settings: GlobalOptions) -> list[str]:
 
 
 def images(settings: GlobalOptions) -> list[str]:
+    """Names with the ID as description. A store that is not there yet is not made."""
     from rkt.store import Store
 
-    return [f"{image.name}\t{image.id}" for image in Store(settings.data_dir).images()]
+    if not os.path.isdir(os.path.join(settings.data_dir, "cas")):
+        return []
+    with Store(settings.data_dir) as store:
+        return [
+            f"{image.name}:{image.version}\t{image.id}" if image.version else f"{image.name}\t{image.id}"
+            for image in store.images()
+        ]
 
 
 def networks(settings: GlobalOptions) -> list[str]:
