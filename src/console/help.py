@@ -104,10 +104,9 @@ def verb_page(program: Program, verb: Verb, module: ModuleType) -> str:
     description = getattr(module, "DESCRIPTION", "").strip()
     if description:
         lines += ["", description]
-    for title, actions in (("Arguments", list(positionals(parser))), ("Flags", list(flags(parser)))):
-        if actions:
-            lines += ["", f"{title}:"]
-            lines += _entries(actions)
+    for title, actions in groups(parser):
+        lines += ["", f"{title}:"]
+        lines += _entries(actions)
     examples = getattr(module, "EXAMPLES", "").rstrip()
     if examples:
         lines += ["", "Examples:", examples]
@@ -137,6 +136,16 @@ def positionals(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
 
 def flags(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
     return (action for action in parser._actions if action.option_strings and not _suppressed(action))
+
+
+def groups(parser: argparse.ArgumentParser) -> Iterator[tuple[str, list[argparse.Action]]]:
+    """Arguments, then flags, under the titles that the verb gave them; what is not shown is left out."""
+    names = {"positional arguments": "Arguments", "options": "Flags"}
+    for group in parser._action_groups:
+        actions = [action for action in group._group_actions if not _suppressed(action)]
+        if actions:
+            title = group.title or "options"
+            yield names.get(title, title), actions
 
 
 def placeholder(action: argparse.Action) -> str:

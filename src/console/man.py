@@ -70,12 +70,8 @@ def page(program: Program, verb: Verb) -> str:
         ".SH DESCRIPTION",
         *_paragraphs(getattr(module, "DESCRIPTION", "") or _capital(verb.summary) + "."),
     ]
-    for title, actions in (
-        ("ARGUMENTS", list(help_texts.positionals(parser))),
-        ("OPTIONS", list(help_texts.flags(parser))),
-    ):
-        if actions:
-            lines.append(f".SH {title}")
+    for title, actions in help_texts.groups(parser):
+        lines.append(f".SH {_text(title.upper())}")
         for action in actions:
             lines += [".TP", f".B {_text(help_texts.spelling(action))}", _text(_sentence(action))]
     lines += (

@@ -430,8 +430,9 @@ def describe(parser: argparse.ArgumentParser, verb: str) -> None:
         else:
             add(f"--{flag.name}", metavar=flag.metavar, help=text)
     if verb == RUN_PREPARED:
-        parser.add_argument("uuid", metavar="UUID")
+        parser.add_argument("uuid", metavar="UUID", help="a prepared pod")
     else:
+        parser.usage = "[flags] IMAGE [flags for the image] [-- ARGUMENT…] [--- IMAGE …]"
         parser.add_argument(
             "image", metavar="IMAGE", nargs="*", help="images to run, each with its own flags"
         )
