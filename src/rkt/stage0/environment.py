@@ -12,6 +12,13 @@ if TYPE_CHECKING:
 
 #: Bytes of one file of variables.
 LARGEST_FILE = 1 << 20
+# What a service manager tells rkt: descriptors, sockets and numbers that are not the app's.
+_RKTS_OWN = frozenset(
+    (
+        *("LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"),
+        *("JOURNAL_STREAM", "MAINPID", "SYSTEMD_EXEC_PID", "RKT_LOCK_FD"),
+    )
+)
 
 
 def merged(
@@ -25,11 +32,11 @@ def merged(
     """The variables of all sources, the image's first and in its order.
 
     Inherited variables that a manifest cannot hold are left out: those with names such as ``BASH_FUNC_x%%``
-    and with values that are not UTF-8.
+    and with values that are not UTF-8; and those by which a service manager speaks to rkt itself.
     """
     variables = image.as_dict()
     for name, value in inherited.items():
-        if _is_variable(name, value):
+        if _is_variable(name, value) and name not in _RKTS_OWN:
             variables.setdefault(name, value)
     for source in files:
         variables.update(source)
