@@ -13,12 +13,10 @@ if TYPE_CHECKING:
 #: Bytes of one file of variables.
 LARGEST_FILE = 1 << 20
 # What a service manager tells rkt: descriptors, sockets and numbers that are not the app's.
-_RKTS_OWN = frozenset(
-    (
-        *("LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"),
-        *("JOURNAL_STREAM", "MAINPID", "SYSTEMD_EXEC_PID", "RKT_LOCK_FD"),
-    )
-)
+_RKTS_OWN = frozenset((
+    *("LISTEN_FDS", "LISTEN_FDNAMES", "LISTEN_PID", "NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC"),
+    *("JOURNAL_STREAM", "MAINPID", "SYSTEMD_EXEC_PID", "RKT_LOCK_FD"),
+))
 
 
 def merged(
