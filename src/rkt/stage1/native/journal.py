@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 # that prints without end costs nothing here. Its log file has everything.
 BURST = 10_000
 INTERVAL = 30.0
-_WARNING = 4
+_ALERT, _WARNING = 1, 4  # journald writes what is worse than an alert to every user's terminal
 _DAEMON = 3 << 3
 
 
@@ -82,5 +82,5 @@ def fields_of(app: str, uuid: str, image_id: str, about: int) -> bytes:
 
 def _priority(line: bytes) -> tuple[int, bytes]:
     if line[:1] == b"<" and line[2:3] == b">" and b"0" <= line[1:2] <= b"7":
-        return line[1] - ord("0"), line[3:]
+        return max(line[1] - ord("0"), _ALERT), line[3:]
     return journal.INFO, line
