@@ -65,11 +65,14 @@ class Joiner:
         ours, theirs = messages.pair() if stdio is None else (None, None)
         # Children are born in the pod's PID namespace as long as this is set. PID 1 gone: ESRCH or ENOMEM.
         namespaces.setns(self._init, namespaces.NEWPID)
+        # Blocked until the child has its own handling: our handler in it would write into our own pipe.
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
         try:
             pid = os.fork()
             if pid == 0:
                 self._become(program, stdio, cgroup, theirs, kept, console=console)
         finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
             namespaces.setns(self._own, namespaces.NEWPID)
         if ours is None or theirs is None:
             return pid, -1

@@ -65,8 +65,10 @@ class AppJournal:
 
 
 def fields_of(app: str, uuid: str, image_id: str, about: int) -> bytes:
-    """The fields that all entries of an app share. `about` is the process of rkt that runs the pod, whose
-    unit the journal then names too (0: the app is in the same one).
+    """The fields that all entries of an app share. `about` is the process of rkt that runs the pod.
+
+    The journal adds that one's unit too: by it `journalctl -u` finds what an app said last, when journald can
+    no longer see where the app's own process was, and an app that is in a scope beside its service.
     """
     fields = {
         "SYSLOG_IDENTIFIER": app,
@@ -74,9 +76,8 @@ def fields_of(app: str, uuid: str, image_id: str, about: int) -> bytes:
         "RKT_POD": uuid,
         "RKT_APP": app,
         "RKT_IMAGE": image_id,
+        "OBJECT_PID": str(about),
     }
-    if about:
-        fields["OBJECT_PID"] = str(about)
     return b"".join(journal.field(name, value.encode()) for name, value in fields.items())
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 
 from linux.bare import signal
 
@@ -53,6 +54,9 @@ def take_over(supervisor: Supervisor, launcher: Launcher, invocation: Invocation
             os.set_inheritable(fd, True)  # noqa: FBT003
         # Blocked until the other program handles them: one that comes in between waits.
         signal.pthread_sigmask(signal.SIG_BLOCK, _BLOCKED)
+        if supervisor.signals.peek():  # one that came before is only in our own pipe: it comes first
+            supervisor.settle_at = time.monotonic() + 1.0
+            raise InterruptedError
         command = f"import sys; sys.path.insert(0, {_SOURCES!r}); from {__name__} import main; main()"
         os.execv(sys.executable, [sys.executable, "-I", "-S", "-c", command, str(state), invocation.uuid])
     except OSError:

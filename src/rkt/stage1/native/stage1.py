@@ -27,11 +27,13 @@ def run(invocation: Invocation, lock_fd: int, *, may_exec: bool = True) -> int:
     """
     from rkt.stage1.native.start import Start
 
+    start = Start(invocation, lock_fd, may_exec=may_exec)
     try:
-        return Start(invocation, lock_fd, may_exec=may_exec).begin().run()
+        return start.begin().run()
     finally:
         for problem in release(invocation.pod_dir, invocation.uuid):
             os.write(2, f"run: warning: {problem}\n".encode())
+        start.close()
 
 
 def stop(pod_dir: str, *, force: bool) -> None:

@@ -49,11 +49,19 @@ class Start:
         self.place = systemd.find_place(invocation.uuid, self.not_enforced)
         self.group = self.place.hierarchy.cgroup(group_name(invocation.pod_dir))
         self.confinements: dict[str, confinement.Confinement] = {}
+        self._signals: Signals | None = None
+
+    def close(self) -> None:
+        """Handle signals as the caller did."""
+        if self._signals is not None:
+            self._signals.close()
 
     def begin(self) -> Supervisor:
         """Start everything but the apps, which the returned supervisor starts. RktError or OSError if not."""
         _open_standard_streams()
-        signals = Signals()
+        for remark in self.sockets.remarks:
+            os.write(2, f"run: warning: {remark}\n".encode())
+        signals = self._signals = Signals()
         os.umask(0o022)
         self._confine()
         self._make_groups()
@@ -301,7 +309,7 @@ class Launcher:
         self._pod_dir = start.invocation.pod_dir
         self._sockets = start.sockets
         self._receivers = start.receivers
-        self._journals = systemd.Journals(start.invocation.uuid, apart=start.place.apart)
+        self._journals = systemd.Journals(start.invocation.uuid)
         self._programs: dict[str, dict[str, confinement.Confinement]] = {}
         self.stdio: dict[str, tuple[int, int, int]] = {}
 

@@ -51,23 +51,24 @@ class Signals:
         for number in _HANDLED:
             signal.signal(number, _nothing)
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-        self.early: list[int] = []
 
-    def read(self) -> list[int]:
-        """The numbers that have come."""
+    def read(self) -> bytes:
+        """The numbers that have come, a byte each."""
         try:
-            return [*self._taken(), *os.read(self.fd, 64)]
+            return os.read(self.fd, 512)
         except BlockingIOError:
-            return self._taken()
+            return b""
 
-    def _taken(self) -> list[int]:
-        early, self.early = self.early, []
-        return early
+    def peek(self) -> bytes:
+        """What has come; it stays to be read."""
+        come = self.read()
+        if come:
+            os.write(self._writing, come)
+        return come
 
     def ending(self) -> bool:
-        """Whether the user wants the pod to end already; what has come stays to be read."""
-        self.early = self.read()
-        return any(number in _ENDING for number in self.early)
+        """Whether the user wants the pod to end already."""
+        return any(number in _ENDING for number in self.peek())
 
     def close(self) -> None:
         """Handle signals as before."""
@@ -126,6 +127,7 @@ class Supervisor:
         self._polled: dict[int, int] = {}
         self._ends = 0
         self._killed = False
+        self._next_status = 0.0
 
     def run(self) -> int:
         """Start all apps that have not begun, supervise until they have ended; the pod's exit code."""
@@ -274,7 +276,10 @@ class Supervisor:
         told = notify.receive(fd) or {}
         if told.get("READY") == "1":
             app.unready = False
-        if self.notifier is not None and "STATUS" in told:
+        now = time.monotonic()
+        # Each status wakes the host's PID 1 up, so an app gets one a second.
+        if self.notifier is not None and "STATUS" in told and now >= self._next_status:
+            self._next_status = now + 1.0
             self.notifier.send(f"STATUS={app.name}: {told['STATUS']}")
 
     def _reap(self) -> None:

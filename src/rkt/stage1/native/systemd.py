@@ -39,16 +39,13 @@ def machine_name(uuid: str) -> str:
 
 
 class Place:
-    """Where the pod's control groups are made. `holder` is a process that keeps a new scope alive, or 0;
-    `apart` is whether the apps are in another unit than this process.
-    """
+    """Where the pod's control groups are made. `holder` is a process that keeps a new scope alive, or 0."""
 
-    __slots__ = ("_pipe", "apart", "hierarchy", "holder")
+    __slots__ = ("_pipe", "hierarchy", "holder")
 
     def __init__(self, hierarchy: Hierarchy) -> None:
         self.hierarchy = hierarchy
         self.holder = 0
-        self.apart = False
         self._pipe = -1
 
     def settle(self) -> None:
@@ -124,7 +121,6 @@ def _start_scope(place: Place, uuid: str, unit: Unit | None) -> None:
             time.sleep(0.02)
         else:
             break
-    place.apart = bool(place.holder)
     place.hierarchy = Hierarchy.detect(f"/proc/{moved}")
     place.hierarchy.divide(moved)
 
@@ -179,9 +175,8 @@ def unregister(pod_dir: str, uuid: str) -> None:
 class Journals:
     """The host's journal for the apps of a pod, if it has one."""
 
-    def __init__(self, uuid: str, *, apart: bool) -> None:
+    def __init__(self, uuid: str) -> None:
         self._uuid = uuid
-        self._about = os.getpid() if apart else 0
         self._journal: Journal | None = None
         self._instead = False
         if systemd.is_running():
@@ -196,7 +191,7 @@ class Journals:
             return None
         from rkt.stage1.native import journal
 
-        fields = journal.fields_of(app.name, self._uuid, app.image_id, self._about)
+        fields = journal.fields_of(app.name, self._uuid, app.image_id, os.getpid())
         return journal.AppJournal(self._journal, fields, instead=self._instead)
 
 
