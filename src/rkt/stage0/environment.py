@@ -46,7 +46,8 @@ def merged(
 def read_file(path: str) -> dict[str, str]:
     """The variables of a file: a ``NAME=VALUE`` a line; empty lines and those with ``#`` or ``;`` count not.
 
-    Blanks around a line are taken off, as by rkt. RktError names the line that is wrong.
+    Blanks around a line are taken off, as by rkt. RktError names the line that is wrong, and never quotes it:
+    what is there instead of a variable may be the next line of a secret (P8).
     """
     try:
         with open(path, "rb") as stream:
@@ -63,8 +64,10 @@ def read_file(path: str) -> dict[str, str]:
         try:
             name, equals, value = content.partition("=")
             if not equals:
-                raise ValueError(f"{quoted(content)} is not NAME=VALUE")
-            if variable_name(name) in variables:
+                raise ValueError("this is not NAME=VALUE")
+            if not _is_name(name):
+                raise ValueError("what is before the = cannot be a variable's name")
+            if name in variables:
                 raise ValueError(f"environment variable {quoted(name)} already set")
             value.encode()
             if "\0" in value:
@@ -76,10 +79,17 @@ def read_file(path: str) -> dict[str, str]:
     return variables
 
 
-def _is_variable(name: str, value: str) -> bool:
+def _is_name(name: str) -> bool:
     try:
         variable_name(name)
-        value.encode()
     except ValueError:
         return False
     return True
+
+
+def _is_variable(name: str, value: str) -> bool:
+    try:
+        value.encode()
+    except ValueError:
+        return False
+    return _is_name(name)

@@ -149,8 +149,8 @@ def test_environment_of_each_source_beats_those_before_it(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"A=1\nB", 'line 2: "B" is not NAME=VALUE'),
-        (b"1A=1", 'line 1: "1A": the name of a variable must start with a letter or _'),
+        (b"A=1\nB", "line 2: this is not NAME=VALUE"),
+        (b"1A=1", "line 1: what is before the = cannot be a variable's name"),
         (b"A=1\nA=2", 'line 2: environment variable "A" already set'),
         (b"A=\xff", "line 1: the value is not UTF-8"),
         (b"A=\0", "line 1: the value of A holds a NUL"),
