@@ -35,6 +35,7 @@ CHECKOUT = Path(__file__).parent.parent
 _DEEP = ("kernel", "cli", "reference", "faults")
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     isolation.enter(config)
     config.stash[_SHARED] = leaks.shared_state()

@@ -44,7 +44,8 @@ def enter(config: pytest.Config) -> None:
     directory = tempfile.mkdtemp(prefix="rkt-tests-", dir=_base(config))
     os.chmod(directory, 0o755)  # pods with a user namespace walk through it
     os.environ["TMPDIR"] = tempfile.tempdir = directory
-    os.environ["PYTEST_DEBUG_TEMPROOT"] = directory
+    if not config.option.basetemp:
+        config.option.basetemp = f"{directory}/t"  # short, as the path of a unix socket has 108 bytes
     os.environ.pop("RKT_NO_PROGRESS", None)
     if os.geteuid() == 0 and not is_controller(config) and not os.environ.get("RKT_TESTS_ON_HOST"):
         _unshare()
