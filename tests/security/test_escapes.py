@@ -1,0 +1,99 @@
+"""Ways out of a pod, tried by apps that run and by those who enter: S8, S12, S33 (R11, R12, R14)."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from conftest import Rkt
+    from fixtures.images import MakeAci
+
+pytestmark = [pytest.mark.usefixtures("root")]
+IMAGE = "--insecure-options=image"
+
+# Prints a line for everything that it could do and should not; `end` when it got to the end.
+KIT = """
+exec 2>/dev/null
+for f in /proc/sys/kernel/core_pattern /proc/sys/kernel/modprobe /proc/sys/vm/drop_caches \
+  /proc/sys/fs/binfmt_misc/register /proc/sysrq-trigger /sys/kernel/uevent_helper /sys/power/state \
+  /proc/sys/kernel/ns_last_pid /proc/sys/kernel/hotplug \
+  $(find /sys/fs/cgroup -name release_agent -o -name devices.allow -o -name notify_on_release \
+    -o -name cgroup.procs -o -name tasks -o -name cgroup.subtree_control -o -name memory.limit_in_bytes)
+do (echo 1 > $f) && echo wrote $f; done
+mkdir /sys/fs/cgroup/x && echo made a group
+for t in cgroup cgroup2 proc sysfs tmpfs devpts debugfs binfmt_misc; do
+  mount -t $t none /mnt && echo mounted $t; done
+mount -o remount,rw /sys && echo remounted sys
+mount -o remount,rw /proc/sys && echo remounted proc
+umount /proc/sys && echo uncovered proc
+umount /sys/firmware && echo uncovered sys
+mount --bind / /mnt && echo bound
+unshare -Ur true && echo unshared user
+unshare -m true && echo unshared mounts
+nsenter -t 1 -m true && echo entered
+for n in 1:1 1:2 1:11 8:0 254:0 10:229; do
+  rm -f /tmp/n; mknod /tmp/n c ${n%:*} ${n#*:} && (: < /tmp/n) && echo opened $n; done
+mknod /tmp/b b 254 0 && (: < /tmp/b) && echo opened block
+chroot /proc/1/root ls / && echo went to the root of 1
+for p in /proc/[0-9]*; do (: >> $p/exe) && echo opened $p/exe; (: < $p/mem) && [ $p != /proc/$$ ] && \
+  case "$(readlink $p/exe)" in /bin/*) ;; *) echo opened $p/mem ;; esac; done
+insmod /etc/passwd && echo loaded
+reboot -f && echo rebooted
+hwclock -w && echo set the clock
+swapoff -a && [ -s /proc/swaps ] && echo swapped
+dmesg | head -c 1 | grep -q . && echo read the log
+echo end
+"""
+
+
+@pytest.fixture
+def inherited() -> Iterator[None]:
+    """Descriptors 3 to 60 and up that whoever calls rkt has open and would hand down."""
+    held = [os.open("/etc", os.O_RDONLY) for _ in range(40)]
+    for fd in held:
+        os.set_inheritable(fd, True)
+    yield
+    for fd in held:
+        os.close(fd)
+
+
+def _said(text: str) -> list[str]:
+    return [line.rpartition("]: ")[2] for line in text.splitlines()]
+
+
+@pytest.mark.parametrize("users", ["--private-users", "--private-users=false"])
+def test_s33_cve_2022_0492_nothing_of_the_escape_kit_works(rkt: Rkt, make_aci: MakeAci, users: str) -> None:
+    """CVE-2018-10892, CVE-2022-0811 and the rest of the kit: as the app, and by way of enter."""
+    image = make_aci(["/bin/sleep", "600"], files={"kit": KIT, "mnt/empty": ""})
+    done = rkt(IMAGE, "run", "--net=none", users, image, "--exec=/bin/sh", "--", "/kit")
+    assert _said(done.stdout) == ["end"]
+    uuid = rkt(IMAGE, "run", "--detach", "--net=none", users, image).stdout.strip()
+    entered = rkt("enter", uuid, "/bin/sh", "/kit", code=None)
+    rkt("stop", "--force", uuid)
+    assert entered.stdout.splitlines() == ["end"]
+
+
+@pytest.mark.parametrize("flavour", ["native", "fly"])
+def test_s8_cve_2024_21626_three_descriptors_whatever_the_caller_had(
+    rkt: Rkt, make_aci: MakeAci, flavour: str, inherited: None
+) -> None:
+    """run, detached run, enter and handlers; rkt's fly leaked the pod's directory (CVE-2016-9962)."""
+    handlers = [{"name": "pre-start", "exec": ["/bin/sh", "-c", "ls /proc/$$/fd; true"]}]
+    image = make_aci(["/bin/sleep", "600"], app={"eventHandlers": handlers})
+    show = ["--exec=/bin/sh", "--", "-c", "ls /proc/$$/fd; true"]
+    argv = rkt.argv(IMAGE, "run", f"--stage1-name={flavour}", "--net=none", image, *show)
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, close_fds=False)
+    assert _said(done.stdout) == ["0", "1", "2"] * 2, done.stderr
+    argv = rkt.argv(IMAGE, "run", "--detach", f"--stage1-name={flavour}", "--net=none", image)
+    started = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, close_fds=False)
+    uuid = started.stdout.strip()
+    argv = rkt.argv("enter", uuid, "/bin/sh", "-c", "ls /proc/$$/fd; true")
+    entered = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, close_fds=False)
+    rkt("stop", "--force", uuid)
+    assert entered.stdout.splitlines() == ["0", "1", "2"], entered.stderr
