@@ -18,24 +18,13 @@ from typing import TYPE_CHECKING
 import pytest
 import zstandard
 
-from fixtures import tars
+from fixtures import measure, tars
 
 if TYPE_CHECKING:
     from conftest import Rkt
 
 pytestmark = pytest.mark.usefixtures("root")
 SECONDS, KIB = 30, 300 << 10
-# The largest size of a process counts that of the one that it was forked from, so a small one is between.
-MEASURE = """
-import os, sys
-writing = int(sys.argv[1])
-os.set_inheritable(writing, False)
-pid = os.fork()
-if pid == 0:
-    os.execv(sys.argv[2], sys.argv[2:])
-_, status, usage = os.wait4(pid, 0)
-os.write(writing, b"%d %d" % (os.waitstatus_to_exitcode(status), usage.ru_maxrss))
-"""
 
 
 class Scene:
@@ -69,7 +58,7 @@ class Scene:
         with open(self.canary.parent / "said", "w+b") as said:
             reading, writing = os.pipe()
             with subprocess.Popen(
-                ["/usr/bin/python3", "-ISs", "-c", MEASURE, str(writing), *self.rkt.argv(*words)],
+                measure.command(self.rkt.argv(*words), writing),
                 cwd=self.cwd,
                 stdin=subprocess.DEVNULL,
                 stdout=said,
@@ -77,8 +66,7 @@ class Scene:
                 pass_fds=(writing,),
             ):
                 os.close(writing)
-                with os.fdopen(reading) as answer:
-                    code, used = map(int, answer.read().split())
+                code, used = measure.result(reading)
             said.seek(0)
             text = said.read().decode("utf-8", "replace")
         assert time.monotonic() - started < SECONDS, words

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from fixtures import tars
+from fixtures import measure, tars
 from linux.mount import api, info
 
 if TYPE_CHECKING:
@@ -55,17 +55,23 @@ class Measured:
 
     def __init__(self, argv: list[str], meanwhile: Callable[[], object] | None = None) -> None:
         start = time.monotonic()
+        reading, writing = os.pipe()
         with subprocess.Popen(
-            argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            measure.command(argv, writing),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            pass_fds=(writing,),
         ) as process:
+            os.close(writing)
             if meanwhile is not None:
                 meanwhile()
             assert process.stdout is not None
             self.output = process.stdout.read()
-            _, status, usage = os.wait4(process.pid, 0)
-            process.returncode = self.code = os.waitstatus_to_exitcode(status)
+            self.code, size = measure.result(reading)
         self.seconds = time.monotonic() - start
-        self.megabytes = usage.ru_maxrss / 1024
+        self.megabytes = size / 1024
 
 
 def zeros(count: int, compress: Callable[[bytes], bytes], *, members: int = 64) -> bytes:
