@@ -69,7 +69,7 @@ def _supervise(pod: Pod, invocation: Invocation, report: int) -> NoReturn:
         for fd in (0, 1, 2):
             os.dup2(null, fd)
         code = run(pod, invocation)
-    except (RktError, OSError) as error:
+    except Exception as error:  # noqa: BLE001  the edge of a process: whoever waits shows it
         hint = getattr(error, "hint", None)
         os.write(report, json.dumps({"message": str(error), "hint": hint}).encode()[: 1 << 15])
     finally:
