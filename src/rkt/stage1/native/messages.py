@@ -58,7 +58,8 @@ def receive(source: Socket) -> Message | None:
         try:
             data, ancillary, _, _ = source.recvmsg(_LARGEST, _ANCILLARY, _MSG_CMSG_CLOEXEC)
         except ConnectionResetError:
-            return None
+            # It ended with something of ours unread: told once, and first; what it said comes after.
+            continue
         for level, kind, content in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 count = len(content) // 4
