@@ -299,7 +299,8 @@ def test_the_talk_s_network_with_go_plugins_and_ours_on_one_node(host: Host, che
     records = Path("/run/rkt-platform/cni")  # of the plugin's own process
     assert list(records.iterdir()) == []
     records.rmdir()
-    records.parent.rmdir()
+    if not list(records.parent.iterdir()):  # other tests of this worker may have made it
+        records.parent.rmdir()
 
 
 def test_unknown_networks_and_undeclared_ports_change_nothing(host: Host) -> None:
