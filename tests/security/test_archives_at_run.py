@@ -175,7 +175,7 @@ def test_s1_hostile_archives_are_refused_by_every_command(rkt: Rkt, tmp_path: Pa
     path = tmp_path / "hostile.aci"
     for name, members in hostile(os.fsencode(canary)).items():
         path.write_bytes(gzip.compress(_whole(name, members), 1))
-        done = Measured(["env", "-C", str(empty), *rkt.argv(IMAGE, "run", "--net=none", path)])
+        done = Measured(["/usr/bin/env", "-C", str(empty), *rkt.argv(IMAGE, "run", "--net=none", path)])
         assert done.code == 254, (name, done.output)
         assert "Traceback" not in done.output
         assert "internal error" not in done.output
