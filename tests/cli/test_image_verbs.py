@@ -214,10 +214,11 @@ def test_nothing_is_made_by_looking(rkt: Rkt) -> None:
     assert not (rkt.directory / "data/cas").exists()
 
 
-def test_an_ordinary_user_gets_a_clear_answer(rkt: Rkt, put: Put) -> None:
+def test_an_ordinary_user_gets_a_clear_answer(rkt: Rkt, put: Put, open_checkout: Path) -> None:
     put()
+    argv = [str(open_checkout / "bin/rkt"), *rkt.argv("image", "list")[1:]]
     done = subprocess.run(
-        ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *rkt.argv("image", "list")],
+        ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", *argv],
         capture_output=True,
         text=True,
         check=False,

@@ -6,6 +6,7 @@ import gzip
 import io
 import os
 import stat
+import subprocess
 import sys
 import tempfile
 import time
@@ -20,7 +21,6 @@ from appc.aci import extract, reader, writer
 from appc.aci.errors import InvalidArchive
 from appc.errors import AppcError
 from fixtures import tars
-from linux import process
 
 CAPABILITY = bytes.fromhex("0100000200200000000000000000000000000000")
 
@@ -309,7 +309,7 @@ def test_no_archive_at_all(place: Place) -> None:
 
 
 @pytest.mark.parametrize("reachable", [True, False])
-def test_without_root(root: None, reachable: bool) -> None:
+def test_without_root(root: None, reachable: bool, open_checkout: Path) -> None:
     """Everything belongs to the caller; setuid bits, which would name the wrong owner, are left out.
 
     A directory that can only be reached by its fd cannot be the child's root; the other walls stand.
@@ -320,12 +320,27 @@ def test_without_root(root: None, reachable: bool) -> None:
         os.chown(place.target, 65534, 65534)
         target = os.open(place.target, os.O_RDONLY | os.O_DIRECTORY)
         try:
-            _extract_as_nobody(place, target, 5 if reachable else 4)
+            _extract_as_nobody(place, target, 5 if reachable else 4, open_checkout / "src")
         finally:
             os.close(target)
 
 
-def _extract_as_nobody(place: Place, target: int, walls: int) -> None:
+_AS_NOBODY = """
+import os, sys
+sys.path.insert(0, sys.argv[1])
+from appc.aci import extract
+from linux import process
+os.setgroups([])
+os.setresgid(65534, 65534, 65534)
+os.setresuid(65534, 65534, 65534)
+process.set_dumpable(True)  # as a process is that was not root before
+with os.fdopen(int(sys.argv[2]), "rb") as file:
+    told = extract.extract(file, int(sys.argv[3]))
+print(len(told.walls))
+"""
+
+
+def _extract_as_nobody(place: Place, target: int, walls: int, sources: Path) -> None:
     data = tars.image(
         tars.directory(b"rootfs/d", 0o500, uid=5),
         tars.file(b"rootfs/d/f", b"x", mode=0o6755, uid=1000, gid=1000),
@@ -333,18 +348,10 @@ def _extract_as_nobody(place: Place, target: int, walls: int) -> None:
     )
     with as_file(data, place.target) as file:
         os.fchmod(file.fileno(), 0o644)
-        pid = os.fork()
-        if pid == 0:
-            try:
-                os.setgroups([])
-                os.setresgid(65534, 65534, 65534)
-                os.setresuid(65534, 65534, 65534)
-                process.set_dumpable(True)  # as a process is that was not root before
-                told = extract.extract(file, target)
-                os._exit(0 if len(told.walls) == walls else 3)
-            finally:
-                os._exit(1)
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        command = ["/usr/bin/python3", "-I", "-c", _AS_NOBODY, str(sources), str(file.fileno()), str(target)]
+        fds = (file.fileno(), target)
+        done = subprocess.run(command, pass_fds=fds, cwd="/", capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, f"{walls}\n"), done.stderr
     status = (place.target / "d/f").stat()
     assert (stat.S_IMODE(status.st_mode), status.st_uid) == (0o755, 65534)
     assert stat.S_IMODE((place.target / "d").stat().st_mode) == 0o500
