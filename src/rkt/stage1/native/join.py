@@ -53,14 +53,16 @@ class Joiner:
         cgroup: list[int],
         *,
         kept: tuple[int, ...] = (),
+        held: int = -1,
         console: bool = True,
     ) -> tuple[int, int]:
         """Start `program`; its process ID on the host, and the master side of its terminal or -1.
 
         `stdio` are its streams; None gives it a pseudo terminal of its own, which with `console` becomes
         the app's /dev/console. `cgroup` are the entry descriptors of its control group. `kept` become its
-        descriptors from 3 on. What goes wrong in the child is written to its standard error, and its exit
-        code says so.
+        descriptors from 3 on. `held`, close-on-exec, stays open in the child until it executes the program:
+        the end of a pipe tells so when that is. What goes wrong in the child is written to its standard
+        error, and its exit code says so.
         """
         ours, theirs = messages.pair() if stdio is None else (None, None)
         # Children are born in the pod's PID namespace as long as this is set. PID 1 gone: ESRCH or ENOMEM.
@@ -70,7 +72,7 @@ class Joiner:
         try:
             pid = os.fork()
             if pid == 0:
-                self._become(program, stdio, cgroup, theirs, kept, console=console)
+                self._become(program, stdio, cgroup, theirs, kept, held=held, console=console)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
             namespaces.setns(self._own, namespaces.NEWPID)
@@ -91,6 +93,7 @@ class Joiner:
         channel: Socket | None,
         kept: tuple[int, ...],
         *,
+        held: int,
         console: bool,
     ) -> NoReturn:
         code = COULD_NOT_START
@@ -106,7 +109,8 @@ class Joiner:
                     os.dup2(fd, number)
             cgroups.enter_through(cgroup)
             socket_fd = () if channel is None else (channel.fileno(),)
-            process.close_fds_from(3, keep=(self._init, *socket_fd, *kept))
+            pipe_fd = () if held < 0 else (fcntl.fcntl(held, fcntl.F_DUPFD_CLOEXEC, 3 + len(kept)),)
+            process.close_fds_from(3, keep=(self._init, *socket_fd, *kept, *pipe_fd))
             confine.forbid_imports()
             self._join(program.app, channel, console=console)
             # Out of the way first: a number that one shall have may be another's now.

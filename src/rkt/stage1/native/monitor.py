@@ -76,8 +76,18 @@ class LateLauncher:
         self._kinds = kinds
         self.stdio: dict[str, tuple[int, int, int]] = {}
 
-    def spawn(self, app: str, step: str) -> tuple[int, int]:
+    def spawn(self, app: str, step: str) -> tuple[int, int, int]:
         """Start the program of `app` for `step`, confined as it was written down at the start of the pod."""
+        begun, held = os.pipe2(os.O_CLOEXEC)
+        try:
+            return (*self._spawn(app, step, held), begun)
+        except BaseException:
+            os.close(begun)
+            raise
+        finally:
+            os.close(held)
+
+    def _spawn(self, app: str, step: str, held: int) -> tuple[int, int]:
         from rkt.stage1 import confinement
         from rkt.stage1.abi import Invocation
         from rkt.stage1.native import join, plan, release
@@ -89,7 +99,7 @@ class LateLauncher:
         entry = [] if group is None else group.child(app).open_entry()
         joiner = join.Joiner(self._init, self._kinds)
         try:
-            return joiner.spawn(programs[step], self.stdio[app], entry)
+            return joiner.spawn(programs[step], self.stdio[app], entry, held=held)
         finally:
             joiner.close()
             for fd in entry:

@@ -329,18 +329,28 @@ class Launcher:
             ends.append(writing)
         self.stdio[app.name] = (ends[0], ends[1], ends[2])
 
-    def spawn(self, app: str, step: str) -> tuple[int, int]:
-        """Start the program of `app` for `step`; its process ID on the host, and its terminal or -1."""
+    def spawn(self, app: str, step: str) -> tuple[int, int, int]:
+        """Start the program of `app` for `step`: see `supervisor.Launcher`."""
+        begun, held = os.pipe2(os.O_CLOEXEC)
+        try:
+            return (*self._spawn(app, step, held), begun)
+        except BaseException:
+            os.close(begun)
+            raise
+        finally:
+            os.close(held)
+
+    def _spawn(self, app: str, step: str, held: int) -> tuple[int, int]:
         entry = self._group.child(app).open_entry()
         try:
             if step != "main":
-                return self._joiner.spawn(self._programs[app][step], self.stdio[app], entry)
+                return self._joiner.spawn(self._programs[app][step], self.stdio[app], entry, held=held)
             program = self._programs[app][step].with_environment({
                 **self._sockets.variables(app),
                 **({"NOTIFY_SOCKET": systemd.NOTIFY_SOCKET} if app in self._receivers else {}),
             })
             stdio = None if self._terminal else self.stdio[app]
-            return self._joiner.spawn(program, stdio, entry, kept=self._sockets.fds(app))
+            return self._joiner.spawn(program, stdio, entry, kept=self._sockets.fds(app), held=held)
         finally:
             if step == "main":
                 self._sockets.close(app)

@@ -24,8 +24,12 @@ if TYPE_CHECKING:
     class Launcher(Protocol):
         """Starts programs in the pod."""
 
-        def spawn(self, app: str, step: str) -> tuple[int, int]:
-            """Start the program of `app` for `step`; its process ID on the host, and its terminal or -1."""
+        def spawn(self, app: str, step: str) -> tuple[int, int, int]:
+            """Start the program of `app` for `step`.
+
+            Gives its process ID on the host, its terminal or -1, and a pipe that ends when the program is
+            executed, or its process ends before that.
+            """
 
         def sweep(self, app: str) -> None:
             """Kill what the app's main program has left behind."""
@@ -113,6 +117,7 @@ class Supervisor:
         self.apps: list[App] = []
         self.streams: dict[int, logs.Stream] = {}
         self.readiness: dict[int, App] = {}  # sockets on which apps notify
+        self.beginning: set[int] = set()  # pipes of programs that are not executed yet
         self.notifier: Notifier | None = None  # who supervises this process
         self.terminal: Terminal | None = None
         self.code = 0
@@ -156,6 +161,8 @@ class Supervisor:
                     self._signalled(number)
             elif fd in self.streams:
                 self._read(fd)
+            elif fd in self.beginning:
+                self._begun(fd)
             elif fd in self.readiness:
                 self._notified(fd)
             elif self.terminal is not None and fd in self.terminal.wanted():
@@ -186,7 +193,7 @@ class Supervisor:
     def _register(self) -> None:
         """Tell poll(2) what is waited for now; only changes cost anything."""
         held = bool(self.console.hold_until())
-        wanted = {self.signals.fd: _IN, **dict.fromkeys(self.readiness, _IN)}
+        wanted = dict.fromkeys([self.signals.fd, *self.readiness, *self.beginning], _IN)
         if not held:
             wanted |= dict.fromkeys(self.streams, _IN)
         if self.console.waiting:
@@ -253,8 +260,13 @@ class Supervisor:
     # -- the life of the apps
 
     def _tell_ready(self) -> None:
-        if not self.ready and all(
-            (app.step == "main" and not app.unready) or app.step in {"post-stop", "done"} for app in self.apps
+        if (
+            not self.ready
+            and not self.beginning
+            and all(
+                (app.step == "main" and not app.unready) or app.step in {"post-stop", "done"}
+                for app in self.apps
+            )
         ):
             self.ready = True
             link = f"{self.pod_dir}/stage1/rootfs/rkt/supervisor-status"
@@ -267,6 +279,15 @@ class Supervisor:
             if self.notifier is not None:
                 names = ", ".join(app.name for app in self.apps if app.step != "done")
                 self.notifier.send(f"MAINPID={os.getpid()}", "READY=1", f"STATUS=running: {names}")
+
+    def _begun(self, fd: int) -> None:
+        """A program is executed now: an app counts as running only from here on, confined and in its
+        group.
+        """
+        self.beginning.remove(fd)
+        self._polled.pop(fd)
+        self._poll.unregister(fd)
+        os.close(fd)
 
     def _notified(self, fd: int) -> None:
         """Take what an app tells about itself, which only that app can: nobody else has its socket."""
@@ -322,10 +343,11 @@ class Supervisor:
     def _start(self, app: App, step: str) -> bool:
         """Start the program of a step; False when the kernel cannot, as the pod's PID 1 is gone."""
         try:
-            app.pid, master = self.launcher.spawn(app.name, step)
+            app.pid, master, begun = self.launcher.spawn(app.name, step)
         except OSError as error:
             os.write(2, f"{app.name}: {step}: {error}\n".encode())
             return False
+        self.beginning.add(begun)
         if master >= 0:
             from rkt.stage1.native.terminal import Terminal
 
