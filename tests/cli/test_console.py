@@ -246,7 +246,7 @@ def test_completion(prog: list[str], words: list[str], expected: list[str]) -> N
 
 def test_the_bash_script_completes(prog: list[str], tmp_path: Path) -> None:
     launcher = tmp_path / "prog"
-    launcher.write_text(f'#!/bin/sh\nexec {prog[0]} {prog[1]} "$@"\n')
+    launcher.write_text(f'#!/bin/sh\nexec "{prog[0]}" "{prog[1]}" "$@"\n')
     launcher.chmod(0o755)
     script = run(prog, "completion", "bash")[1]
     asks = f"""{script}

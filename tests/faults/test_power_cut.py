@@ -8,17 +8,20 @@ from __future__ import annotations
 
 import subprocess
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from conftest import Rkt
 
-pytestmark = [pytest.mark.usefixtures("root")]
+pytestmark = [
+    pytest.mark.usefixtures("root"),
+    pytest.mark.skipif(not Path("/dev/loop-control").exists(), reason="no loop devices in this /dev"),
+]
 IMAGE = "--insecure-options=image"
 _MEGABYTES = 96
 
