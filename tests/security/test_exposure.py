@@ -64,7 +64,8 @@ def test_s16_nobody_reads_executes_or_connects_to_anything(rkt: Rkt, secretive: 
         place = place.parent
     argv = [sys.executable, "-c", _NOBODY, str(rkt.directory / "data"), "/run"]
     done = subprocess.run(argv, capture_output=True, text=True, check=True, timeout=30)
-    names = [line for line in done.stdout.splitlines() if "/run/netns/" not in line]
+    # Pins of namespaces are no way in, and what systemd keeps there is not ours.
+    names = [line for line in done.stdout.splitlines() if not {"netns", "systemd"} & set(line.split("/"))]
     assert names == []
     assert not {name for name in _abstract_sockets() if "rkt" in name.lower()}
     rkt("stop", "--force", secretive)
