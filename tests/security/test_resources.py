@@ -45,7 +45,8 @@ def _ends_quickly(rkt: Rkt, uuid: str) -> None:
 
 
 def test_s19_a_fork_bomb_is_bounded_and_ends(rkt: Rkt, make_aci: MakeAci) -> None:
-    script = "while :; do sh -c 'while :; do sleep 1000 & done' 2>/dev/null; done"
+    # Beside the app's first process: a shell that cannot fork any more ends, and the pod would with it.
+    script = "(while :; do sh -c 'while :; do sleep 1000 & done' 2>/dev/null; done) & exec sleep 600"
     uuid = _detached(rkt, make_aci, script)
     time.sleep(2)
     start = time.monotonic()
