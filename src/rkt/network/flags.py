@@ -40,12 +40,6 @@ def split(net: Iterable[str]) -> dict[str, str]:
     return {name: arguments for name, _, arguments in pairs}
 
 
-def has_no_network(net: Iterable[str]) -> bool:
-    """Whether the pod has the loopback interface only, or no network namespace of its own."""
-    names = split(net)
-    return "none" in names or "host" in names
-
-
 def check_ports_allowed(net: Iterable[str]) -> None:
     """Raise RktError when nothing can be forwarded to a pod with these networks."""
     for word in ("none", "host"):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import re
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
 
+from appc.types.uuid import UUID
 from linux import files
 from rkt.errors import RktError
 from rkt.pods import phases
@@ -14,6 +15,7 @@ from rkt.pods.pod import Pod
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from contextlib import AbstractContextManager
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 _PREFIX = re.compile(r"[0-9a-f-]{1,36}")
@@ -21,15 +23,6 @@ _NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}")
 # The phases that `list`, `status` and the rest show; embryos and garbage are nobody's business.
 VISIBLE = (phases.PREPARE, phases.PREPARED, phases.RUN, phases.EXITED_GARBAGE)
 NAME_FILE = "pod-name"
-
-
-def random_uuid() -> str:
-    """A random UUID (RFC 4122, version 4); the `uuid` module would cost 2 ms of every start."""
-    data = bytearray(os.urandom(16))
-    data[6] = data[6] & 0x0F | 0x40
-    data[8] = data[8] & 0x3F | 0x80
-    text = data.hex()
-    return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))
 
 
 class PodDirectory:
@@ -103,7 +96,7 @@ class PodDirectory:
         `prepare` without a lock is one whose maker died. Raises RktError if `name` is malformed or
         another pod has it.
         """
-        uuid = random_uuid()
+        uuid = str(UUID.random())
         for phase in phases.PHASES:
             os.makedirs(f"{self.root}/{phase}", mode=0o700, exist_ok=True)
         embryo = f"{self.root}/{phases.EMBRYO}/{uuid}"
@@ -114,7 +107,7 @@ class PodDirectory:
         try:
             pod.lock()
             if name is not None:
-                with self._names_lock():
+                with self._locked("podNames", exclusive=True):
                     self._claim(pod, name)
                     pod.move(phases.PREPARE, durable=False)
             else:
@@ -125,9 +118,10 @@ class PodDirectory:
         return pod
 
     @contextmanager
-    def _names_lock(self) -> Iterator[None]:
+    def _locked(self, name: str, *, exclusive: bool, blocking: bool = True) -> Iterator[None]:
+        """Hold the lock file `name`; BlockingIOError if it is taken and `blocking` is off."""
         os.makedirs(f"{self.data_dir}/locks", mode=0o700, exist_ok=True)
-        fd = files.lock_file(f"{self.data_dir}/locks/podNames", exclusive=True)
+        fd = files.lock_file(f"{self.data_dir}/locks/{name}", exclusive=exclusive, blocking=blocking)
         try:
             yield
         finally:
@@ -150,23 +144,14 @@ class PodDirectory:
     @contextmanager
     def nobody_preparing(self) -> Iterator[bool]:
         """Try to hold `prepareLock` alone, without waiting; whether that worked."""
-        os.makedirs(f"{self.data_dir}/locks", mode=0o700, exist_ok=True)
-        try:
-            fd = files.lock_file(f"{self.data_dir}/locks/prepareLock", exclusive=True, blocking=False)
-        except BlockingIOError:
-            yield False
-            return
-        try:
-            yield True
-        finally:
-            os.close(fd)
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(self._locked("prepareLock", exclusive=True, blocking=False))
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
 
-    @contextmanager
-    def preparing(self) -> Iterator[None]:
+    def preparing(self) -> AbstractContextManager[None]:
         """Hold the shared `prepareLock`: image gc, which takes it exclusively, keeps away meanwhile."""
-        os.makedirs(f"{self.data_dir}/locks", mode=0o700, exist_ok=True)
-        fd = files.lock_file(f"{self.data_dir}/locks/prepareLock", exclusive=False)
-        try:
-            yield
-        finally:
-            os.close(fd)
+        return self._locked("prepareLock", exclusive=False)

@@ -101,11 +101,6 @@ class Pod:
             fcntl.flock(self.fd, fcntl.LOCK_UN)
             raise PodBusy(f"pod {self.uuid} is no longer in state {self.phase}: another command took it")
 
-    def wait_unlocked(self) -> None:
-        """Block until nobody holds the pod any more."""
-        fcntl.flock(self.fd, fcntl.LOCK_SH)
-        fcntl.flock(self.fd, fcntl.LOCK_UN)
-
     def refresh(self) -> None:
         """Find the phase that the directory lies in now (`garbage` if it is gone)."""
         for _ in range(2):

@@ -78,14 +78,9 @@ class LateLauncher:
 
     def spawn(self, app: str, step: str) -> tuple[int, int, int]:
         """Start the program of `app` for `step`, confined as it was written down at the start of the pod."""
-        begun, held = os.pipe2(os.O_CLOEXEC)
-        try:
-            return (*self._spawn(app, step, held), begun)
-        except BaseException:
-            os.close(begun)
-            raise
-        finally:
-            os.close(held)
+        from rkt.stage1.native.supervisor import until_executed
+
+        return until_executed(lambda held: self._spawn(app, step, held))
 
     def _spawn(self, app: str, step: str, held: int) -> tuple[int, int]:
         from rkt.stage1 import confinement

@@ -15,7 +15,7 @@ from rkt.errors import RktError
 from rkt.stage1 import confinement
 from rkt.stage1.native import build, detached, files, join, logs, messages, netns, plan, systemd
 from rkt.stage1.native.release import group_name
-from rkt.stage1.native.supervisor import STEPS, App, Signals, Supervisor, put
+from rkt.stage1.native.supervisor import STEPS, App, Signals, Supervisor, put, until_executed
 
 if TYPE_CHECKING:
     from socket import socket as Socket
@@ -331,14 +331,7 @@ class Launcher:
 
     def spawn(self, app: str, step: str) -> tuple[int, int, int]:
         """Start the program of `app` for `step`: see `supervisor.Launcher`."""
-        begun, held = os.pipe2(os.O_CLOEXEC)
-        try:
-            return (*self._spawn(app, step, held), begun)
-        except BaseException:
-            os.close(begun)
-            raise
-        finally:
-            os.close(held)
+        return until_executed(lambda held: self._spawn(app, step, held))
 
     def _spawn(self, app: str, step: str, held: int) -> tuple[int, int]:
         entry = self._group.child(app).open_entry()

@@ -45,6 +45,21 @@ _HANDLED = (*_ENDING, signal.SIGWINCH, signal.SIGCHLD)
 STEPS = ("pre-start", "main", "post-stop")
 
 
+def until_executed(spawn: Callable[[int], tuple[int, int]]) -> tuple[int, int, int]:
+    """Call `spawn` with the end of a pipe that the new process holds until it executes its program.
+
+    Gives what `spawn` gives, and the other end: at end of file the program runs, or never will.
+    """
+    begun, held = os.pipe2(os.O_CLOEXEC)
+    try:
+        return (*spawn(held), begun)
+    except BaseException:
+        os.close(begun)
+        raise
+    finally:
+        os.close(held)
+
+
 class Signals:
     """The signals that a supervisor handles, as bytes in a pipe: nothing is done in a handler."""
 
