@@ -9,11 +9,10 @@ from __future__ import annotations
 from cni import state
 from cni.errors import INVALID_CONFIG, PLUGIN_NOT_AVAILABLE, TRY_AGAIN_LATER, CniError
 from cni.fields import Fields
-from cni.ipam import ranges
+from cni.ipam import configured
 from cni.ipam.leases import Leases
-from cni.types import version as versions
 from cni.types.address import Cidr, format_ip, parse_ip
-from cni.types.result import DNS, IPConfig, Result, Route
+from cni.types.result import IPConfig, Result, Route
 
 TYPE_CHECKING = False  # not from typing: a plugin lives too short to import it
 if TYPE_CHECKING:
@@ -27,10 +26,10 @@ NOT_ALLOCATED = 100  # CHECK: the attachment has no address
 
 def add(request: Request) -> Result:
     """One address of each range set, all of them or none."""
-    sets = _sets(request)
-    requested = _requested(request)
+    sets = configured.range_sets(request)
+    requested = configured.requested_addresses(request)
     routes = [Route.from_json(each) for each in request.ipam.mappings("routes")]
-    dns = _dns(request)
+    dns = configured.dns(request)
     with Leases(request.name, _directory(request), create=True) as leases:
         _refuse_second(request, leases)
         state.save(request, NAME, {"addresses": []})
@@ -82,7 +81,7 @@ def collect(request: Request) -> None:
 
 def status(request: Request) -> None:
     """Code 50 when a set has no address left."""
-    sets = _sets(request)
+    sets = configured.range_sets(request)
     with Leases(request.name, _directory(request)) as leases:
         for each in sets:
             if leases.free(each) <= 0:
@@ -145,46 +144,6 @@ def _held(request: Request, leases: Leases) -> list[bytes]:
         if noted and all(leases.holder(each) == key for each in noted):
             return noted
     return leases.find(request.container_id, request.ifname)
-
-
-def _sets(request: Request) -> tuple[RangeSet, ...]:
-    if request.fields.get("ipam") is None:
-        raise request.refuse("IPAM config missing 'ipam' key")
-    sets = ranges.read_sets(request.ipam, request.runtime_config)
-    if "0.2.0" in versions.family(request.version):
-        for v6 in (False, True):
-            if sum(each.v6 == v6 for each in sets) > 1:
-                raise request.refuse(
-                    f"CNI version {request.version} does not support more than 1 address per family"
-                )
-    return sets
-
-
-def _requested(request: Request) -> list[bytes]:
-    """Addresses that somebody wants, from the three places where they may stand; a length is passed over."""
-    texts = [request.cni_args(("IP",)).get("IP", "")]
-    texts += request.fields.mapping("args").mapping("cni").strings("ips")
-    texts += request.runtime_config.strings("ips")
-    found: list[bytes] = []
-    for text in texts:
-        if text:
-            packed = Cidr.parse(text).packed if "/" in text else parse_ip(text)
-            if packed not in found:
-                found.append(packed)
-    return found
-
-
-def _dns(request: Request) -> DNS:
-    path = request.ipam.string("resolvConf")
-    if not path:
-        return DNS()
-    from cni.ipam import resolvconf
-
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            return resolvconf.parse(file.read(1 << 16))
-    except OSError as failed:
-        raise request.refuse(f"cannot read resolvConf {path}", failed.strerror or "") from None
 
 
 def _directory(request: Request) -> str:
