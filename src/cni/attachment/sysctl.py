@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 _ROOT = "/proc/sys/net"
+_LONGEST = 4096  # bytes of a value
 
 
 def write(name: str, value: int) -> None:
@@ -53,3 +54,47 @@ def host_side(interface: str) -> None:
 def enable_forwarding(*, v6: bool) -> None:
     """Let the host route packets between its interfaces."""
     write("ipv6/conf/all/forwarding" if v6 else "ipv4/ip_forward", 1)
+
+
+def read_text(name: str) -> str:
+    """The value of a setting such as ``core/somaxconn``, white space between its parts made one blank."""
+    fd = os.open(f"{_ROOT}/{name}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        return " ".join(os.read(fd, _LONGEST).decode(errors="replace").split())
+    finally:
+        os.close(fd)
+
+
+def write_text(name: str, value: str) -> None:
+    """Set a setting to a value as somebody wrote it; the kernel says what it thinks of it by OSError."""
+    path = f"{_ROOT}/{name}"
+    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    try:
+        os.write(fd, value.encode())
+    except OSError as failed:
+        failed.filename = path
+        raise
+    finally:
+        os.close(fd)
+
+
+def setting(key: str, interface: str) -> str:
+    """The path below /proc/sys/net of ``net.ipv4.conf.IFNAME.forwarding``; the first IFNAME is `interface`.
+
+    As in sysctl.d(5), the separator that comes first is the one between parts, and a slash among dots stands
+    for a dot. ValueError for what is not below net, whatever ``..`` is in it.
+    """
+    dot, slash = key.find("."), key.find("/")
+    if slash < 0 or 0 <= dot < slash:
+        parts = [part.replace("/", ".") for part in key.split(".")]
+    else:
+        parts = key.split("/")
+    if parts[0] != "net" or len(parts) < 2:
+        raise ValueError(f"{key!r} is not a network setting: it does not start with net.")
+    if any(part in ("", ".", "..") or "\0" in part for part in parts):
+        raise ValueError(f"{key!r} is not the name of a setting")
+    for place, part in enumerate(parts):
+        if "IFNAME" in part:
+            parts[place] = part.replace("IFNAME", interface, 1)
+            break
+    return "/".join(parts[1:])

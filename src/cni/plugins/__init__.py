@@ -43,6 +43,7 @@ PLUGINS = {
     "loopback": "cni.plugins.loopback",
     "portmap": "cni.plugins.portmap",
     "ptp": "cni.plugins.ptp",
+    "tuning": "cni.plugins.tuning",
     "static": "cni.ipam.static",
 }
 

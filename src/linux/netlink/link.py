@@ -220,10 +220,11 @@ def change(
     alias: str | None = None,
     transmit_queue: int | None = None,
     promiscuous: bool | None = None,
+    multicast_all: bool | None = None,
 ) -> wire.Request:
     """Change what is given of the link `name`; `master` 0 takes it out of its bridge."""
     flags = mask = 0
-    for bit, wanted in ((UP, up), (PROMISCUOUS, promiscuous)):
+    for bit, wanted in ((UP, up), (PROMISCUOUS, promiscuous), (MULTICAST_ALL, multicast_all)):
         if wanted is not None:
             mask |= bit
             flags |= bit if wanted else 0

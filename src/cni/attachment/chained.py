@@ -1,0 +1,67 @@
+"""What plugins in a chain share: the interface that another plugin made, and whether it is still that one."""
+
+from __future__ import annotations
+
+import os
+
+from cni.attachment.verify import damaged
+from cni.errors import INVALID_CONFIG, CniError
+from cni.types.result import Interface, Result
+from linux.netlink import link
+
+TYPE_CHECKING = False  # not from typing: a plugin lives too short to import it
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from cni.attachment.veth import Namespaces
+    from cni.fields import Fields
+    from cni.request import Request
+    from linux.netlink.link import Link
+
+
+def container_link(request: Request, namespaces: Namespaces) -> Link:
+    """The container's interface of this attachment; CniError 7 when no plugin before has made it."""
+    found = link.get(namespaces.container, request.ifname)
+    if found is None:
+        raise CniError(
+            INVALID_CONFIG, f"the container has no interface {request.ifname}", f"in {namespaces.path}"
+        )
+    return found
+
+
+def checked_link(request: Request, namespaces: Namespaces) -> Link:
+    """The same for CHECK, to which a missing interface is damage."""
+    found = link.get(namespaces.container, request.ifname)
+    if found is None:
+        raise damaged(f"the container has no interface {request.ifname}")
+    return found
+
+
+def identity(namespaces: Namespaces) -> str:
+    """A name for the container's namespace that no other living one has: a path can be another's later."""
+    return _identity(os.fstat(namespaces.fd))
+
+
+def is_there(request: Request, made: Fields) -> bool:
+    """Whether the namespace at CNI_NETNS is the one that the record names under `netns`."""
+    if request.netns is None:
+        return False
+    try:
+        return _identity(os.stat(request.netns)) == made.string("netns")
+    except OSError:
+        return False
+
+
+def changed(result: Result, change: Callable[[Interface], Interface]) -> Result:
+    """`result` with `change` applied to each of its interfaces."""
+    return Result(
+        interfaces=[change(each) for each in result.interfaces],
+        ips=result.ips,
+        routes=result.routes,
+        dns=result.dns,
+        version=result.version,
+    )
+
+
+def _identity(found: os.stat_result) -> str:
+    return f"{found.st_dev}:{found.st_ino}"
