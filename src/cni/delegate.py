@@ -7,7 +7,7 @@ built-in plugin is a function call away.
 from __future__ import annotations
 
 from cni import invoke
-from cni.errors import DECODING_FAILURE, INVALID_CONFIG, CniError
+from cni.errors import DECODING_FAILURE, CniError
 from cni.types.result import Result
 
 TYPE_CHECKING = False  # not from typing: a plugin lives too short to import it
@@ -63,11 +63,9 @@ def _pass_on(request: Request, command: str, plugin: str) -> Result | None:
 
         return perform(name, request.with_config(request.config, command=command))
     answer = invoke.execute(found, invoke.variables(request, command), request.config)
-    if command != "ADD":
-        return None
-    if answer is None:
+    if command != "ADD" or answer is None:
         return None
     try:
         return Result.from_json(answer, request.version)
     except ValueError as bad:
-        raise CniError(INVALID_CONFIG, f"the result of {name} makes no sense", str(bad)) from None
+        raise CniError(DECODING_FAILURE, f"the result of {name} makes no sense", str(bad)) from None

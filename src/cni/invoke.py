@@ -12,10 +12,12 @@ TYPE_CHECKING = False  # not from typing: a plugin lives too short to import it
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from cni.process import Finished
     from cni.request import Request
 
 DEADLINE = 300.0  # seconds; a DHCP client may well need 200
 _LAUNCHER_MARK = b"rkt-platform CNI plugin launcher"
+_ANSWERED = ("ADD", "VERSION")  # commands that a plugin has to print something for
 _BUSY_RETRIES = 5
 _BUSY_PAUSE = 0.2  # seconds
 
@@ -61,15 +63,16 @@ def execute(
     """Run `program`, give it `config` (or `text`), and return the JSON it prints, None for nothing.
 
     Raises the CniError that the plugin printed, or one that says how it failed otherwise: it ran
-    longer than `deadline` seconds, printed too much, or printed what is not JSON. Its stderr is passed
-    on to ours when it succeeds and becomes part of the error when not.
+    longer than `deadline` seconds, printed too much, printed what is not JSON, or nothing where an ADD or
+    VERSION has to be answered. Its stderr is passed on to ours, or is part of the error when it is all
+    that a failed plugin printed.
     """
-    from cni.process import Finished, run
+    from cni.process import run
 
     stdin = jsontext.dumps(config).encode() if text is None else text
     for _ in range(_BUSY_RETRIES):
         try:
-            finished: Finished = run(program, environment, stdin, deadline=deadline)
+            finished = run(program, environment, stdin, deadline=deadline)
             break
         except TimeoutError as late:
             raise CniError(TRY_AGAIN_LATER, f"{program} was stopped", str(late)) from None
@@ -83,7 +86,7 @@ def execute(
             time.sleep(_BUSY_PAUSE)
     else:
         raise CniError(TRY_AGAIN_LATER, f"cannot run {program}", "somebody is writing to it")
-    return _answer(program, finished.status, finished.stdout, finished.stderr)
+    return _answer(program, environment, finished)
 
 
 def call_builtin(
@@ -102,15 +105,18 @@ def call_builtin(
         finished = converse(body, jsontext.dumps(config).encode(), deadline=deadline)
     except TimeoutError as late:
         raise CniError(TRY_AGAIN_LATER, f"{name} was stopped", str(late)) from None
-    return _answer(name, finished.status, finished.stdout, finished.stderr)
+    return _answer(name, variables, finished)
 
 
-def _answer(program: str, status: int, stdout: bytes, stderr: bytes) -> object:
-    said = stderr.decode("utf-8", "replace").strip()
+def _answer(program: str, environment: Mapping[str, str], finished: Finished) -> object:
+    stdout, status = finished.stdout, finished.status
+    said = finished.stderr.decode("utf-8", "replace").strip()
+    if said and (status == 0 or stdout.strip()):
+        os.write(2, finished.stderr)
     if status == 0:
-        if said:
-            os.write(2, stderr)
         if not stdout.strip():
+            if environment.get("CNI_COMMAND") in _ANSWERED:
+                raise CniError(DECODING_FAILURE, f"{program} printed nothing")
             return None
         try:
             return jsontext.loads(stdout)

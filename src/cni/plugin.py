@@ -1,13 +1,16 @@
 """The protocol of a plugin process: environment and stdin in, a result or an error in JSON out.
 
-`main` is the whole of a plugin executable; `call` is the same protocol for a plugin that runs in this
-process; `perform` runs a plugin on a request that has been checked. All that is common to plugins is done
-here, once: the plugins themselves are functions from a `Request` to a `Result`.
+`serve` is the whole of a plugin executable, whoever wrote the plugin; `main` is that of a built-in one.
+`call` is the same protocol for a plugin that runs in this process; `perform` runs a plugin on a request that
+has been checked. All that is common to plugins is done here, once: the plugins themselves are functions from
+a `Request` to a `Result` (see `cni.plugins` for what a plugin module consists of).
 """
 
 from __future__ import annotations
 
+import errno
 import os
+import sys
 
 from cni import jsontext, plugins
 from cni.errors import (
@@ -18,6 +21,8 @@ from cni.errors import (
     INVALID_ENVIRONMENT,
     INVALID_NETNS,
     IO_FAILURE,
+    PLUGIN_NOT_AVAILABLE,
+    TRY_AGAIN_LATER,
     CniError,
 )
 from cni.fields import Fields
@@ -32,7 +37,7 @@ if TYPE_CHECKING:
     from cni.plugins import Plugin
     from cni.types.result import Result
 
-__all__ = ["CniError", "Request", "call", "handle", "main", "perform"]
+__all__ = ["CniError", "Request", "call", "handle", "main", "perform", "serve"]
 
 _LIMIT = 4 << 20  # bytes of stdin; a GC request names every attachment of the node
 
@@ -47,31 +52,67 @@ _SINCE = {"CHECK": "0.4.0", "GC": "1.1.0", "STATUS": "1.1.0"}
 _COMMANDS = ("ADD", "CHECK", "DEL", "GC", "STATUS")
 
 
+# What the kernel says, and what that means to a runtime; anything else is code 999.
+_CODES = {
+    **dict.fromkeys(
+        (
+            errno.EAGAIN,
+            errno.EBUSY,
+            errno.EDQUOT,
+            errno.EMFILE,
+            errno.ENFILE,
+            errno.ENOBUFS,
+            errno.ENOMEM,
+            errno.ENOSPC,
+            errno.ETIMEDOUT,
+        ),
+        TRY_AGAIN_LATER,
+    ),
+    # This kernel has no such thing: no ADD of this plugin will succeed here.
+    **dict.fromkeys((errno.EAFNOSUPPORT, errno.EOPNOTSUPP, errno.EPROTONOSUPPORT), PLUGIN_NOT_AVAILABLE),
+}
+
+
 def main(name: str) -> int:
-    """Be the plugin `name`: the exit status of a process that has done all its input and output."""
+    """Be the built-in plugin `name`: the exit status of a process that has done all its input and output."""
+    return serve(plugins.load(name), name)
+
+
+def serve(module: Plugin, name: str = "") -> int:
+    """Be the plugin `module`, which has the functions that `cni.plugins` lists: the exit status of a process.
+
+    `name` (default: that of the program) is what its records are kept under. A plugin file ends with
+    ``if __name__ == "__main__": sys.exit(plugin.serve(sys.modules[__name__]))``.
+    """
+    name = name or os.path.basename(sys.argv[0])
     variables = os.environ
     if not variables.get("CNI_COMMAND"):
-        supported = ", ".join(_supported(plugins.load(name)))
+        supported = ", ".join(_supported(module))
         about = f"CNI {name} plugin of rkt-platform\nCNI protocol versions supported: {supported}\n"
         os.write(2, about.encode())
         return 0
-    status, answer = call(name, variables, _read_stdin)
+    status, answer = _converse(name, module, variables, _read_stdin)
     _write(answer)
     return status
 
 
 def call(name: str, variables: Mapping[str, str], stdin: Callable[[], bytes]) -> tuple[int, bytes]:
     """Exit status and stdout of plugin `name` for these CNI_ variables and this standard input."""
+    return _converse(name, plugins.load(name), variables, stdin)
+
+
+def _converse(
+    name: str, module: Plugin, variables: Mapping[str, str], stdin: Callable[[], bytes]
+) -> tuple[int, bytes]:
     version = versions.LATEST
     try:
-        module = plugins.load(name)
         if variables.get("CNI_COMMAND") == "VERSION":
             answer = {"cniVersion": versions.LATEST, "supportedVersions": list(_supported(module))}
             return 0, (jsontext.dumps(answer) + "\n").encode()
         _check_variables(variables)
         config = _decode(_read(stdin))
         version = _version_of(config) or version
-        result = _answer(name, variables, config)
+        result = _answer(name, module, variables, config)
         if result is None:
             return 0, b""
         return 0, jsontext.dumps(result, indent=4).encode()
@@ -88,7 +129,7 @@ def handle(name: str, variables: Mapping[str, str], config: dict[str, object]) -
     The plugin runs in this very process. `config` is not changed.
     """
     _check_variables(variables)
-    return _answer(name, variables, config)
+    return _answer(name, plugins.load(name), variables, config)
 
 
 def perform(name: str, request: Request) -> Result | None:
@@ -96,7 +137,10 @@ def perform(name: str, request: Request) -> Result | None:
 
     Raises CniError, and nothing else for what can be expected to go wrong.
     """
-    module = plugins.load(name)
+    return _perform(name, plugins.load(name), request)
+
+
+def _perform(name: str, module: Plugin, request: Request) -> Result | None:
     try:
         if request.command == "ADD":
             _refuse_own_netns(request)
@@ -108,7 +152,7 @@ def perform(name: str, request: Request) -> Result | None:
             module.check(request)
         elif request.command == "GC":
             collect = getattr(module, "collect", None)
-            collect(request) if collect else _collect(name, request)
+            collect(request) if collect else _collect(name, module, request)
         elif request.command == "STATUS":
             getattr(module, "status", _status)(request)
         else:
@@ -116,15 +160,17 @@ def perform(name: str, request: Request) -> Result | None:
     except ValueError as bad:
         raise CniError(INVALID_CONFIG, "invalid network configuration", str(bad)) from bad
     except OSError as failed:
-        what = f"{name}: {request.command} failed"
-        raise CniError(INTERNAL, what, str(failed)) from failed
+        code = _CODES.get(failed.errno or 0, INTERNAL)
+        raise CniError(code, f"{name}: {request.command} failed", str(failed)) from failed
     return None
 
 
-def _answer(name: str, variables: Mapping[str, str], config: dict[str, object]) -> dict[str, object] | None:
+def _answer(
+    name: str, module: Plugin, variables: Mapping[str, str], config: dict[str, object]
+) -> dict[str, object] | None:
     request = _request(variables, config)
-    _check_version(request.command, request.version, _supported(plugins.load(name)))
-    result = perform(name, request)
+    _check_version(request.command, request.version, _supported(module))
+    result = _perform(name, module, request)
     return None if result is None else _printed(result, request.version)
 
 
@@ -133,7 +179,7 @@ def _supported(module: Plugin) -> Sequence[str]:
     return supported
 
 
-def _collect(name: str, request: Request) -> None:
+def _collect(name: str, module: Plugin, request: Request) -> None:
     """GC for a plugin without one of its own: DEL what it recorded and nobody wants, then the IPAM plugin's.
 
     Everything is tried; the first error is raised at the end.
@@ -143,7 +189,7 @@ def _collect(name: str, request: Request) -> None:
     first: CniError | None = None
     for each in state.stale(name, request.name, request.valid_attachments):
         try:
-            perform(name, each)
+            _perform(name, module, each)
         except CniError as failed:
             first = first or failed
     if delegate.ipam_type(request):

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from cni import delegate, plugin, plugins, state
-from cni.errors import INTERNAL, INVALID_CONFIG, CniError
+from cni.errors import INTERNAL, INVALID_CONFIG, PLUGIN_NOT_AVAILABLE, TRY_AGAIN_LATER, CniError
 from cni.request import Request
 from cni.types.address import Cidr
 from cni.types.result import Interface, IPConfig, Result
@@ -118,6 +118,8 @@ def test_long_container_ids_have_records_too(dummy: Dummy) -> None:
         (CniError(123, "m"), 123),
         (ValueError("mtu is not an integer"), INVALID_CONFIG),
         (OSError(17, "File exists", "veth1"), INTERNAL),
+        (OSError(28, "No space left on device"), TRY_AGAIN_LATER),
+        (OSError(95, "Operation not supported"), PLUGIN_NOT_AVAILABLE),
         (KeyError("bug"), INTERNAL),
     ],
 )

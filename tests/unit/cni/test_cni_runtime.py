@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from cni import config, invoke, process
 from cni.cache import Attachment, Cache
 from cni.errors import TRY_AGAIN_LATER, CniError
 from cni.runtime import Runtime
+from cni.types.result import Result
 
 # Cases about the command line and the environment of cnitool, not about the runtime.
 COMMAND_LINES = ("cni-args-bad", "cap-args-bad", "too-few-args")
@@ -264,6 +266,65 @@ def test_every_kind_of_failure_is_an_error_with_its_reason(tmp_path: Path, scrip
     with pytest.raises(CniError) as failed:
         invoke.execute(str(program), {"PATH": os.environ["PATH"]}, {})
     assert message in str(failed.value)
+
+
+def _program(path: Path, script: str) -> str:
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_what_a_failed_plugin_says_on_stderr_beside_its_error_is_passed_on(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    program = _program(tmp_path / "fails", """echo why >&2; echo '{"code":7,"msg":"m"}'; exit 1""")
+    with pytest.raises(CniError, match="m"):
+        invoke.execute(program, {}, {})
+    assert capfd.readouterr().err == "why\n"
+
+
+def test_an_add_that_prints_nothing_failed_but_a_null_result_is_an_empty_one(tmp_path: Path) -> None:
+    with pytest.raises(CniError, match="printed nothing"):
+        invoke.execute(_program(tmp_path / "mute", "exit 0"), {"CNI_COMMAND": "ADD"}, {})
+    assert invoke.execute(_program(tmp_path / "mute", "exit 0"), {"CNI_COMMAND": "DEL"}, {}) is None
+    _program(tmp_path / "null", "[ $CNI_COMMAND != ADD ] || echo null")
+    runtime = Runtime([str(tmp_path)], cache=Cache(str(tmp_path / "cache")))
+    assert runtime.add(_network({"type": "null"}), Attachment("c1", "eth0")) == Result()
+
+
+def test_a_busy_program_is_tried_again(tmp_path: Path) -> None:
+    program = _program(tmp_path / "busy", "echo 1")
+    with open(program, "r+"):
+        with pytest.raises(CniError, match="cannot run") as busy:
+            invoke.execute(program, {}, {})
+        assert busy.value.code == TRY_AGAIN_LATER
+        child = os.fork()
+        if child == 0:  # holds the file open for writing a moment longer than the parent
+            time.sleep(0.3)
+            os._exit(0)
+    assert invoke.execute(program, {}, {}) == 1
+    os.waitpid(child, 0)
+
+
+def test_a_trace_context_reaches_the_plugins(recorded: Recorded) -> None:
+    environment = {"RECORD": str(recorded.record), "TRACEPARENT": "00-a-b-01", "BAGGAGE": "k=v"}
+    program = recorded.plugins / "rec"
+    program.write_text(RECORDER.replace('startswith("CNI_")', 'startswith(("TRACE", "BAGGAGE"))'))
+    runtime = Runtime([str(recorded.plugins)], cache=Cache(str(recorded.cache)), environment=environment)
+    runtime.add(_network({"type": "rec"}), Attachment("c1", "eth0"))
+    assert [call["env"] for call in recorded.calls()] == [{"TRACEPARENT": "00-a-b-01", "BAGGAGE": "k=v"}]
+
+
+def test_old_plugins_are_asked_for_their_versions_in_their_way(tmp_path: Path) -> None:
+    unknown = """echo '{"code": 4, "msg": "unknown CNI_COMMAND: VERSION"}'; exit 1"""
+    _program(tmp_path / "first", unknown)
+    _program(tmp_path / "second", """echo '{"cniVersion": "0.2.0"}'""")
+    _program(tmp_path / "third", """echo '{"supportedVersions": ["1.0.0"]}'""")
+    runtime = Runtime([str(tmp_path)])
+    assert runtime.supported_versions("first") == ("0.1.0",)
+    assert runtime.supported_versions("second") == ("0.1.0", "0.2.0")
+    with pytest.raises(CniError, match="no cniVersion"):
+        runtime.supported_versions("third")
 
 
 def test_a_function_in_a_child_speaks_like_a_program() -> None:
