@@ -104,7 +104,12 @@ class Cache:
             return
 
     def remove(self, network: str, attachment: Attachment) -> None:
-        """Forget. No error when there is nothing."""
+        """Forget. No error when there is nothing; the file of another attachment stays."""
+        try:
+            if self.read(network, attachment) is None:
+                return
+        except ValueError:
+            pass  # damaged: nobody will read it
         try:
             os.unlink(self._path(network, attachment.container_id, attachment.ifname))
         except FileNotFoundError:

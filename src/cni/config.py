@@ -7,12 +7,13 @@ import os
 from cni import jsontext
 from cni.errors import INVALID_CONFIG, CniError
 from cni.fields import Fields
+from cni.types import names
 from cni.types import version as versions
 from cni.types.result import Value
 
 TYPE_CHECKING = False  # not from typing: start-up time counts here
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from typing import Final
 
 DIRECTORY = "/etc/cni/net.d"
@@ -131,12 +132,14 @@ def parse_single(data: bytes, path: str = "") -> NetworkConfig:
         raise _refused(bad) from None
 
 
-def load(directory: str, name: str, *, strict: bool = True) -> NetworkConfig:
+def load(
+    directory: str, name: str, *, strict: bool = True, warn: Callable[[str], object] | None = None
+) -> NetworkConfig:
     """The network `name` from a configuration directory, with the plugins of ``DIRECTORY/NAME/*.conf``.
 
     Lists come before single plugins, each in the order of file names. `strict`: as for other
-    implementations a file that cannot be parsed ends the search; else such files are passed over and
-    named only if the network is not found elsewhere. Raises CniError 7.
+    implementations a file that cannot be parsed ends the search. Else each file is judged alone: `warn` is
+    told of the broken ones, but for one that says it is the wanted network. Raises CniError 7.
     """
     problems: list[str] = []
     seen = 0
@@ -145,9 +148,11 @@ def load(directory: str, name: str, *, strict: bool = True) -> NetworkConfig:
         try:
             found = read(path)
         except CniError as bad:
-            if strict:
+            if strict or _claims(path, name):
                 raise
             problems.append(f"{path}: {bad}")
+            if warn is not None:
+                warn(problems[-1])
             continue
         if found.name == name:
             return with_siblings(found, directory) if path.endswith(".conflist") else found
@@ -158,13 +163,29 @@ def load(directory: str, name: str, *, strict: bool = True) -> NetworkConfig:
     )
 
 
+def available(directory: str) -> tuple[list[NetworkConfig], list[str]]:
+    """Every network that `load` would find, in the order in which it looks, and what is wrong with others.
+
+    Of several files with one name the first counts; what is wrong is ``PATH: reason``.
+    """
+    found: dict[str, NetworkConfig] = {}
+    problems: list[str] = []
+    for path in _files(directory):
+        try:
+            network = read(path)
+            if network.name in found:
+                problems.append(f"{path}: network {network.name} is that of {found[network.name].path}")
+                continue
+            names.check_network_name(network.name)
+            found[network.name] = with_siblings(network, directory) if path.endswith(".conflist") else network
+        except CniError as bad:
+            problems.append(f"{path}: {bad}")
+    return list(found.values()), problems
+
+
 def read(path: str) -> NetworkConfig:
     """The network in one file, by its ending: a list in ``.conflist``, else one plugin. CniError 7."""
-    try:
-        with open(path, "rb") as file:
-            data = file.read(_LIMIT + 1)
-    except OSError as failed:
-        raise CniError(INVALID_CONFIG, f"error reading {path}", failed.strerror or str(failed)) from None
+    data = _contents(path)
     return parse_list(data, path) if path.endswith(".conflist") else parse_single(data, path)
 
 
@@ -180,12 +201,30 @@ def with_siblings(network: NetworkConfig, directory: str) -> NetworkConfig:
     ):
         found = []
         for path in _with_ending(f"{directory}/{network.name}", (".conf",)):
-            with open(path, "rb") as file:
-                found.append(parse_plugin(file.read(_LIMIT + 1)))
+            try:
+                found.append(parse_plugin(_contents(path)))
+            except CniError as bad:
+                raise CniError(bad.code, f"{path}: {bad.msg}", bad.details) from None
         network = network.extended(found)
     if not network.plugins:
         raise CniError(INVALID_CONFIG, "no plugin configs found", network.path)
     return network
+
+
+def _contents(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read(_LIMIT + 1)
+    except OSError as failed:
+        raise CniError(INVALID_CONFIG, f"error reading {path}", failed.strerror or str(failed)) from None
+
+
+def _claims(path: str, name: str) -> bool:
+    """Whether a file that cannot be used says nevertheless that it is the network `name`."""
+    try:
+        return Fields(jsontext.loads(_contents(path))).string("name") == name
+    except (CniError, ValueError):
+        return False
 
 
 def _files(directory: str) -> Iterator[str]:
@@ -196,10 +235,12 @@ def _files(directory: str) -> Iterator[str]:
 def _with_ending(directory: str, endings: tuple[str, ...]) -> list[str]:
     """Files in byte order of their names; no directories; none at all in a directory that is missing."""
     try:
-        names = os.listdir(os.fsencode(directory))
+        entries = os.listdir(os.fsencode(directory))
     except FileNotFoundError:
         return []
-    paths = [f"{directory}/{os.fsdecode(name)}" for name in sorted(names)]
+    except OSError as failed:
+        raise CniError(INVALID_CONFIG, f"error reading {directory}", failed.strerror or str(failed)) from None
+    paths = [f"{directory}/{os.fsdecode(name)}" for name in sorted(entries)]
     return [path for path in paths if path.endswith(endings) and not os.path.isdir(path)]
 
 

@@ -5,9 +5,11 @@ The caller sees to it that no two operations run on one container at once, and n
 
 from __future__ import annotations
 
+import os
+
 from cni import invoke
 from cni.cache import Attachment, Cache
-from cni.errors import DECODING_FAILURE, INCOMPATIBLE_VERSION, INTERNAL, CniError
+from cni.errors import DECODING_FAILURE, INCOMPATIBLE_VERSION, INTERNAL, INVALID_ENVIRONMENT, CniError
 from cni.fields import Fields
 from cni.types import names
 from cni.types import version as versions
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Attachment", "Runtime"]
 
+_LONGEST_FILE_NAME = 255  # NAME_MAX
 _VERBS = {
     "ADD": "add",
     "DEL": "delete",
@@ -208,6 +211,14 @@ class Runtime:
         names.check_network_name(network.name)
         names.check_container_id(attachment.container_id)
         names.check_interface_name(attachment.ifname)
+        kept = f"{network.name}-{attachment.container_id}-{attachment.ifname}"
+        if len(os.fsencode(kept)) > _LONGEST_FILE_NAME:
+            # Said now: when the result is to be kept, the network is up already.
+            raise CniError(
+                INVALID_ENVIRONMENT,
+                "network name, container ID and interface name are too long together",
+                f"{len(os.fsencode(kept))} bytes are more than a file name can have",
+            )
 
     def _cached(self, network: NetworkConfig, attachment: Attachment) -> Result | None:
         cached = self.cache.read(network.name, attachment)

@@ -26,6 +26,47 @@ def test_a_broken_file_hides_no_network_when_tolerant(tmp_path: Path) -> None:
         config.load(str(tmp_path), "m", strict=False)
 
 
+def test_a_broken_file_is_told_of_unless_it_is_the_wanted_one(tmp_path: Path) -> None:
+    (tmp_path / "10.conflist").write_text('{"name": "m", "plugins": 5}')
+    (tmp_path / "20.conflist").write_text(json.dumps(_LIST))
+    (tmp_path / "30.conflist").write_text(json.dumps({**_LIST, "name": "m"}))
+    told: list[str] = []
+    assert config.load(str(tmp_path), "n", strict=False, warn=told.append).name == "n"
+    assert [line.partition(":")[0] for line in told] == [str(tmp_path / "10.conflist")]
+    with pytest.raises(CniError, match="plugins is not a list"):
+        config.load(str(tmp_path), "m", strict=False)
+
+
+def test_all_networks_of_a_directory_and_what_is_wrong_with_others(tmp_path: Path) -> None:
+    for name, text in (
+        ("10.conflist", json.dumps(_LIST)),
+        ("20.conflist", "{"),
+        ("30.conf", json.dumps({"name": "n", "type": "bridge"})),
+        ("40.conf", json.dumps({"name": "single", "type": "ptp"})),
+        ("50.conf", json.dumps({"name": "../x", "type": "ptp"})),
+        ("60.conflist", json.dumps({**_LIST, "name": "sibling"})),
+        ("sibling/10.conf", "["),
+    ):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    found, problems = config.available(str(tmp_path))
+    assert [each.name for each in found] == ["n", "single"]
+    assert [Path(line.partition(": ")[0]).name for line in problems] == [
+        "20.conflist",
+        "60.conflist",
+        "30.conf",
+        "50.conf",
+    ]
+    assert "sibling/10.conf" in problems[1]
+    assert config.available(str(tmp_path / "absent")) == ([], [])
+
+
+def test_a_directory_that_cannot_be_read_is_an_error_of_ours(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(CniError, match="Not a directory"):
+        config.load(str(tmp_path / "file"), "n")
+
+
 def test_a_network_name_is_no_way_out_of_the_directory(tmp_path: Path) -> None:
     outside = tmp_path / "outside"
     outside.mkdir()
@@ -63,6 +104,8 @@ def test_attachments_whose_file_names_collide_are_told_apart(tmp_path: Path) -> 
     cache = Cache(str(tmp_path))
     cache.store("a", Attachment("b-c", "eth0"), b"{}", _RESULT)
     assert cache.read("a-b", Attachment("c", "eth0")) is None
+    cache.remove("a-b", Attachment("c", "eth0"))
+    assert cache.read("a", Attachment("b-c", "eth0")) is not None
 
 
 def test_an_old_file_is_a_bare_result(tmp_path: Path) -> None:

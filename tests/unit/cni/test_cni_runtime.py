@@ -15,7 +15,7 @@ import pytest
 
 from cni import config, invoke, process
 from cni.cache import Attachment, Cache
-from cni.errors import TRY_AGAIN_LATER, CniError
+from cni.errors import INVALID_ENVIRONMENT, TRY_AGAIN_LATER, CniError
 from cni.runtime import Runtime
 from cni.types.result import Result
 
@@ -171,6 +171,14 @@ def test_del_goes_on_without_a_readable_cache(recorded: Recorded) -> None:
     recorded.runtime().delete(network, attachment)
     assert [call["stdin"].get("prevResult") for call in recorded.calls()] == [None]
     assert not list(results.iterdir())
+
+
+def test_names_that_could_not_be_kept_are_refused_before_anything_is_done(recorded: Recorded) -> None:
+    with pytest.raises(CniError, match="too long together") as refused:
+        recorded.runtime().add(_network({"type": "rec"}), Attachment("c" * 249, "eth0"))
+    assert (refused.value.code, recorded.calls()) == (INVALID_ENVIRONMENT, [])
+    recorded.runtime().add(_network({"type": "rec"}), Attachment("c" * 248, "eth0"))
+    assert len(recorded.calls()) == 1
 
 
 def test_gc_tells_plugins_who_lives_under_both_names(recorded: Recorded) -> None:
