@@ -10,12 +10,12 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections import namedtuple
 from typing import TYPE_CHECKING
 
 from appc import openpgp
 from appc.errors import AppcError
 from appc.types.names import ACIdentifier
+from linux.named_tuple import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -30,10 +30,8 @@ class KeyStoreError(AppcError):
     """A key store that cannot be read or written."""
 
 
-class TrustedKey(namedtuple("TrustedKey", "path key")):
+class TrustedKey(NamedTuple):
     """A key and the file that makes it trusted."""
-
-    __slots__ = ()
 
     path: str
     key: PublicKey

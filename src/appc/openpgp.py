@@ -9,10 +9,10 @@ from __future__ import annotations
 import binascii
 import hashlib
 import re
-from collections import namedtuple
 from typing import TYPE_CHECKING
 
 from appc.errors import AppcError
+from linux.named_tuple import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,24 +41,20 @@ class MalformedError(AppcError):
     """A file that is not the OpenPGP data which it should be."""
 
 
-class Packet(namedtuple("Packet", "tag body raw")):
+class Packet(NamedTuple):
     """One packet: its kind, its content, and its bytes with the header."""
-
-    __slots__ = ()
 
     tag: int
     body: bytes
     raw: bytes
 
 
-class Signature(namedtuple("Signature", "packet key_id fingerprint created hash_name")):
+class Signature(NamedTuple):
     """A detached signature over a file's bytes.
 
     `packet` is the packet alone. It says (without proof) who made it: `key_id` is 16 upper-case digits,
     `fingerprint` 40 or empty. `created` is a Unix time, `hash_name` is empty unless the hash is a weak one.
     """
-
-    __slots__ = ()
 
     packet: bytes
     key_id: str
@@ -67,10 +63,8 @@ class Signature(namedtuple("Signature", "packet key_id fingerprint created hash_
     hash_name: str
 
 
-class PublicKey(namedtuple("PublicKey", "fingerprint subkeys user_ids data")):
+class PublicKey(NamedTuple):
     """A public key with its subkeys: fingerprints of 40 upper-case digits, and the packets."""
-
-    __slots__ = ()
 
     fingerprint: str
     subkeys: tuple[str, ...]

@@ -7,10 +7,9 @@ branch.
 
 from __future__ import annotations
 
-from collections import namedtuple
-
 from appc.aci import whitelist
 from appc.errors import AppcError
+from linux.named_tuple import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -25,20 +24,16 @@ MAX_STEPS = 1000
 MAX_DEPTH = 100
 
 
-class Image(namedtuple("Image", "image_id dependencies path_whitelist", defaults=((), ()))):
+class Image(NamedTuple):
     """What rendering has to know of an image. `dependencies` are resolved: IDs of images that are there."""
 
-    __slots__ = ()
-
     image_id: ImageID
-    dependencies: Sequence[ImageID]
-    path_whitelist: Iterable[str]
+    dependencies: Sequence[ImageID] = ()
+    path_whitelist: Iterable[str] = ()
 
 
-class Step(namedtuple("Step", "image_id allowed")):
+class Step(NamedTuple):
     """An image to apply; `allowed` are the names below the rootfs that may come of it (None: all)."""
-
-    __slots__ = ()
 
     image_id: ImageID
     allowed: frozenset[bytes] | None

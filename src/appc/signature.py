@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections import namedtuple
 from typing import TYPE_CHECKING
 
 from appc import openpgp
 from appc.errors import AppcError
+from linux.named_tuple import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -65,10 +65,8 @@ class VerifierFailed(SignatureError):
     """gpgv is missing, was killed, or said what it never should."""
 
 
-class Verified(namedtuple("Verified", "key created")):
+class Verified(NamedTuple):
     """The proof: the key (as it was given) that made the signature, and the Unix time when."""
-
-    __slots__ = ()
 
     key: PublicKey
     created: int

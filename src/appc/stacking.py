@@ -7,13 +7,12 @@ describe itself: an overlay shows the properties of the topmost directory, rende
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from appc.aci import compression, tar
 from appc.aci.extract import below_rootfs
 from appc.aci.layout import MANIFEST, Layout
 from appc.aci.limits import DEFAULT, Limits
 from appc.render import needed
+from linux.named_tuple import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

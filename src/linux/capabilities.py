@@ -7,7 +7,8 @@ Source: capabilities(7), include/uapi/linux/capability.h.
 from __future__ import annotations
 
 import struct
-from collections import namedtuple
+
+from linux.named_tuple import NamedTuple
 
 NAMES = (
     "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL",
@@ -76,10 +77,8 @@ def last() -> int:
             bit += 1
 
 
-class Sets(namedtuple("Sets", "effective permitted inheritable bounding ambient")):
+class Sets(NamedTuple):
     """The five sets of one thread, each an int."""
-
-    __slots__ = ()
 
     effective: int
     permitted: int

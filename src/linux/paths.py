@@ -11,10 +11,10 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import TYPE_CHECKING
 
 from linux.files import remove_below, write_all
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import namedtuple
-
+from linux.named_tuple import NamedTuple
 from rkt.errors import RktError
 
 DATA_DIR = "/var/lib/rkt"
@@ -37,28 +36,20 @@ def parse_insecure(values: list[str]) -> frozenset[str]:
     return frozenset(chosen)
 
 
-class GlobalOptions(
-    namedtuple(
-        "GlobalOptions",
-        "data_dir local_config system_config user_config insecure debug trust_keys_from_https",
-        defaults=(DATA_DIR, LOCAL_CONFIG, SYSTEM_CONFIG, "", frozenset(), False, False),
-    )
-):
+class GlobalOptions(NamedTuple):
     """Where rkt keeps state and configuration, and which checks the user switched off.
 
     `data_dir` etc. are strings (`user_config` is empty when there is none); `insecure` is what
     `parse_insecure` gives.
     """
 
-    __slots__ = ()
-
-    data_dir: str
-    local_config: str
-    system_config: str
-    user_config: str
-    insecure: frozenset[str]
-    debug: bool
-    trust_keys_from_https: bool
+    data_dir: str = DATA_DIR
+    local_config: str = LOCAL_CONFIG
+    system_config: str = SYSTEM_CONFIG
+    user_config: str = ""
+    insecure: frozenset[str] = frozenset()
+    debug: bool = False
+    trust_keys_from_https: bool = False
 
     def config_dirs(self) -> tuple[str, ...]:
         """Configuration directories, lowest priority first: system, local, user."""

@@ -5,10 +5,10 @@ Used by `rkt trust`, and by a fetch that finds no key for an image's name.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, NamedTuple
-
+from linux.named_tuple import NamedTuple
 from rkt.errors import RktError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from typing import NamedTuple
 
 from appc.aci import cage, compression, tar
 from appc.aci.errors import InvalidArchive
@@ -13,6 +12,7 @@ from appc.aci.limits import DEFAULT, Limits
 from appc.aci.treehash import TreeHash, measure
 from appc.aci.unpack import Unpacker
 from appc.aci.whitelist import Sieve
+from linux.named_tuple import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-from typing import NamedTuple
 
 from appc.aci import compression, tar
 from appc.aci.errors import InvalidArchive
@@ -13,6 +12,7 @@ from appc.aci.layout import MANIFEST, Layout
 from appc.aci.limits import DEFAULT, Limits
 from appc.types.image_id import ImageID
 from linux.files import write_all
+from linux.named_tuple import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -9,11 +9,11 @@ anything but zeros behind the end. Two readers of one archive must not see diffe
 from __future__ import annotations
 
 import struct
-from typing import NamedTuple
 
 from appc.aci import pax
 from appc.aci.errors import InvalidArchive, LimitExceeded, shown
 from appc.aci.limits import DEFAULT, Limits
+from linux.named_tuple import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import NamedTuple
 
 from appc.aci import tar
 from appc.aci.errors import shown
 from appc.aci.tar import Entry
 from appc.errors import AppcError
+from linux.named_tuple import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

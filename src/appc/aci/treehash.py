@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from typing import NamedTuple
 
 from appc.aci import tar, tree
+from linux.named_tuple import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -8,8 +8,9 @@ whose content is text, quoted attributes (html.spec.whatwg.org, "Tokenization").
 from __future__ import annotations
 
 import re
-from collections import namedtuple
 from typing import TYPE_CHECKING
+
+from linux.named_tuple import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -40,10 +41,8 @@ _REFERENCE = re.compile(
 )
 
 
-class Meta(namedtuple("Meta", "name prefix uri")):
+class Meta(NamedTuple):
     """One `ac-…` meta tag: its content is a prefix of image names, a blank, and a template or an address."""
-
-    __slots__ = ()
 
     name: str
     prefix: str

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections import namedtuple
 from typing import TYPE_CHECKING
+
+from linux.named_tuple import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -12,10 +13,8 @@ if TYPE_CHECKING:
 _VARIABLE = re.compile(r"\{([^{}]*)\}")
 
 
-class Endpoint(namedtuple("Endpoint", "aci asc")):
+class Endpoint(NamedTuple):
     """Where an image (`aci`) and its signature (`asc`) are. Any scheme may occur."""
-
-    __slots__ = ()
 
     aci: str
     asc: str

@@ -7,12 +7,12 @@ has what it looks for.
 from __future__ import annotations
 
 import time
-from collections import namedtuple
 from typing import TYPE_CHECKING
 
 from appc.discovery import page, templates
 from appc.errors import AppcError
 from appc.http.errors import BadStatus, HttpError
+from linux.named_tuple import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -28,28 +28,22 @@ if TYPE_CHECKING:
 DEADLINE = 25.0
 
 
-class Attempt(namedtuple("Attempt", "prefix error")):
+class Attempt(NamedTuple):
     """A page that could not be had, and why."""
-
-    __slots__ = ()
 
     prefix: str
     error: str
 
 
-class Endpoints(namedtuple("Endpoints", "endpoints attempts")):
+class Endpoints(NamedTuple):
     """What was found (empty: nothing), and the pages that failed on the way."""
-
-    __slots__ = ()
 
     endpoints: tuple[templates.Endpoint, ...]
     attempts: tuple[Attempt, ...]
 
 
-class PublicKeys(namedtuple("PublicKeys", "keys attempts")):
+class PublicKeys(NamedTuple):
     """Addresses of public keys (empty: none found), and the pages that failed on the way."""
-
-    __slots__ = ()
 
     keys: tuple[str, ...]
     attempts: tuple[Attempt, ...]

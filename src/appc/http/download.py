@@ -9,8 +9,9 @@ from __future__ import annotations
 import errno
 import os
 import re
-from collections import namedtuple
 from typing import TYPE_CHECKING
+
+from linux.named_tuple import NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -24,14 +25,12 @@ UPDATED = "cannot use cached partial download, resource updated."
 NO_RANGES = "cannot use cached partial download, range request unsupported."
 
 
-class State(namedtuple("State", "etag last_modified total", defaults=("", "", None))):
+class State(NamedTuple):
     """Which version of a resource a partial file holds; `total` is its length in bytes if known."""
 
-    __slots__ = ()
-
-    etag: str
-    last_modified: str
-    total: int | None
+    etag: str = ""
+    last_modified: str = ""
+    total: int | None = None
 
     @property
     def validator(self) -> str:
@@ -41,18 +40,14 @@ class State(namedtuple("State", "etag last_modified total", defaults=("", "", No
         return self.last_modified
 
 
-class Downloaded(
-    namedtuple("Downloaded", "not_modified etag max_age size resumed", defaults=(False, "", 0, 0, False))
-):
+class Downloaded(NamedTuple):
     """The result: with `not_modified` nothing was written and the older copy is still the right one."""
 
-    __slots__ = ()
-
-    not_modified: bool
-    etag: str
-    max_age: int
-    size: int
-    resumed: bool
+    not_modified: bool = False
+    etag: str = ""
+    max_age: int = 0
+    size: int = 0
+    resumed: bool = False
 
 
 class Download:

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import io
 import time
-from collections import namedtuple
 from typing import TYPE_CHECKING
+
+from linux.named_tuple import NamedTuple
 
 if TYPE_CHECKING:
     import socket
@@ -24,10 +25,8 @@ HEADER_BYTES = 64 * 1024
 HEADER_COUNT = 100  # http.client's own limit, stated here because it is our rule too
 
 
-class Deadlines(namedtuple("Deadlines", "connect headers idle total")):
+class Deadlines(NamedTuple):
     """Seconds: for one connection, for the answer's headers, of silence, and for everything together."""
-
-    __slots__ = ()
 
     connect: float
     headers: float

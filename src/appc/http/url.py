@@ -7,7 +7,8 @@ servers and proxies then read differently (CVE-2023-24329 and its kind).
 from __future__ import annotations
 
 import re
-from collections import namedtuple
+
+from linux.named_tuple import NamedTuple
 
 PORTS = {"http": 80, "https": 443}
 LONGEST = 8192
@@ -16,10 +17,8 @@ _ALLOWED = re.compile(r"[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=%{}|^-]*")
 _HOST = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_.-]{0,251}[A-Za-z0-9_.])?")
 
 
-class Url(namedtuple("Url", "scheme host port target userinfo")):
+class Url(NamedTuple):
     """`host` is in lower case and without brackets, `target` is path and query, `userinfo` is as written."""
-
-    __slots__ = ()
 
     scheme: str
     host: str

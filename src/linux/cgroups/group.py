@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import errno
 import os
-import signal
 import time
 
 from linux.cgroups import limits as limit_files
 from linux.cgroups.hierarchy import UNIFIED, V2_CONTROLLERS, write
 
+_SIGKILL = 9  # importing signal costs as much as enum
 _DEPTH_OF_OURS = 3  # how far up `create` and `remove` go: rkt/UUID/app
 
 
@@ -166,7 +166,7 @@ class Cgroup:
             self._freeze("FROZEN")
             for pid in pids:
                 try:
-                    os.kill(pid, signal.SIGKILL)
+                    os.kill(pid, _SIGKILL)
                 except ProcessLookupError:
                     continue
             self._freeze("THAWED")

@@ -10,8 +10,8 @@ systemd) counts as version 1: the processes stay where systemd put them in its o
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from linux.cgroups.group import Cgroup
 

@@ -5,16 +5,14 @@ Sources: Documentation/admin-guide/cgroup-v1 and cgroup-v2.rst.
 
 from __future__ import annotations
 
-from collections import namedtuple
+from linux.named_tuple import NamedTuple
 
 PERIOD = 100_000  # microseconds; the kernel's own default of cpu.max
 _SHORTEST_QUOTA = 1_000  # microseconds: the kernel refuses less
 
 
-class Device(namedtuple("Device", "kind major minor access")):
+class Device(NamedTuple):
     """A rule that allows: `kind` "c" or "b", numbers or None for any, `access` of r, w and m (mknod)."""
-
-    __slots__ = ()
 
     kind: str
     major: int | None
@@ -41,13 +39,7 @@ DEFAULT_DEVICES = (
 )
 
 
-class Limits(
-    namedtuple(
-        "Limits",
-        "memory cpu cpu_shares pids devices block_bandwidth block_iops",
-        defaults=(None, None, None, None, None, None, None),
-    )
-):
+class Limits(NamedTuple):
     """What a group may use; None is no limit.
 
     `memory` in bytes, `cpu` in thousandths of a core, `cpu_shares` 2 to 262144 (1024 is the normal weight),
@@ -55,15 +47,13 @@ class Limits(
     `block_iops` operations per second on each disk, for reading and for writing.
     """
 
-    __slots__ = ()
-
-    memory: int | None
-    cpu: int | None
-    cpu_shares: int | None
-    pids: int | None
-    devices: tuple[Device, ...] | None
-    block_bandwidth: int | None
-    block_iops: int | None
+    memory: int | None = None
+    cpu: int | None = None
+    cpu_shares: int | None = None
+    pids: int | None = None
+    devices: tuple[Device, ...] | None = None
+    block_bandwidth: int | None = None
+    block_iops: int | None = None
 
 
 def quota(millicores: int) -> int:

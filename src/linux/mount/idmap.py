@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import TYPE_CHECKING
 
 from linux import libc
 from linux.mount import api
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
 

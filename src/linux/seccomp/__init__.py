@@ -7,10 +7,10 @@ stored), `install()` is the last thing a process does before it runs a foreign p
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from linux.seccomp.policies import DEFAULT, Policy, policy
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import namedtuple
+from linux.named_tuple import NamedTuple
 
 DEFAULT, RETAIN, REMOVE = "default", "retain", "remove"
 
 
-class Policy(namedtuple("Policy", "mode words errno capabilities compat socketcall")):
+class Policy(NamedTuple):
     """A filter to be: `mode` DEFAULT, RETAIN or REMOVE with `words` (calls and groups).
 
     `errno` is what a call outside a user's set fails with; 0 kills the process with SIGSYS.
@@ -15,8 +15,6 @@ class Policy(namedtuple("Policy", "mode words errno capabilities compat socketca
     allowed with it. `compat` lets i386 programs run on x86_64, under the same rules; `socketcall` gives
     them sockets, of any family, because the filter cannot see which (docs: seccomp).
     """
-
-    __slots__ = ()
 
     mode: str
     words: tuple[str, ...]

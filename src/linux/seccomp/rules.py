@@ -8,11 +8,11 @@ An app's own set (appc's seccomp isolators) blocks with an errno of its choice o
 from __future__ import annotations
 
 from errno import EAFNOSUPPORT, ENOSYS, EPERM
-from typing import TYPE_CHECKING
 
 from linux.seccomp import bpf, names
 from linux.seccomp.policies import REMOVE, RETAIN
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from linux.seccomp.policies import Policy
 

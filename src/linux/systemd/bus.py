@@ -11,13 +11,15 @@ import errno
 import os
 import struct
 import time
-from typing import TYPE_CHECKING, Any, NamedTuple
 
 from linux.bare import socket
+from linux.named_tuple import NamedTuple
 from linux.systemd import wire
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
+    from typing import Any
 
 SYSTEM = "/run/dbus/system_bus_socket"
 _CALL, _RETURN, _ERROR, _SIGNAL = 1, 2, 3, 4

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from linux.systemd.bus import Service
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from linux.systemd.bus import Bus
 

@@ -6,8 +6,7 @@ rkt's v1 API types; the others are ours. Times are nanoseconds since the epoch, 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rkt.pods.inspection import PodFacts
 

@@ -5,8 +5,7 @@ What is read here are secrets. No error message holds any of it but names of dom
 
 from __future__ import annotations
 
-from collections import namedtuple
-
+from linux.named_tuple import NamedTuple
 from rkt.config.files import ConfigError, read, text, texts
 
 TYPE_CHECKING = False
@@ -24,10 +23,8 @@ _TYPES = {
 }
 
 
-class Auth(namedtuple("Auth", "type credentials path")):
+class Auth(NamedTuple):
     """Credentials for one domain, as they were written in the file `path`."""
-
-    __slots__ = ()
 
     type: str
     credentials: dict[str, str]

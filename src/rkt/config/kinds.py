@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-from collections import namedtuple
-
+from linux.named_tuple import NamedTuple
 from rkt.config.files import ConfigError, read, text
 
 _SCHEMES = ("docker", "file", "http", "https")
 
 
-class Paths(namedtuple("Paths", "data stage1_images", defaults=("", ""))):
+class Paths(NamedTuple):
     """Absolute paths, empty where nothing is configured: the data directory, that of stage1 images."""
 
-    __slots__ = ()
-
-    data: str
-    stage1_images: str
+    data: str = ""
+    stage1_images: str = ""
 
 
-class Stage1(namedtuple("Stage1", "name version location", defaults=("", "", ""))):
+class Stage1(NamedTuple):
     """The default stage1: its image's name and version (both or neither), and where it is to be had."""
 
-    __slots__ = ()
-
-    name: str
-    version: str
-    location: str
+    name: str = ""
+    version: str = ""
+    location: str = ""
 
 
 def read_paths(config: str) -> Paths:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import namedtuple
-
+from linux.named_tuple import NamedTuple
 from rkt.config.kinds import Paths, Stage1, read_paths, read_private_users, read_stage1
 
 TYPE_CHECKING = False
@@ -14,10 +13,8 @@ if TYPE_CHECKING:
     from rkt.config.auth import Auth
 
 
-class Config(namedtuple("Config", "auth docker_auth paths stage1 private_users")):
+class Config(NamedTuple):
     """Everything that is configured: credentials by domain and registry, paths, the default stage1, pods."""
-
-    __slots__ = ()
 
     auth: dict[str, Auth]
     docker_auth: dict[str, Auth]

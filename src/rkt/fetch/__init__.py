@@ -103,7 +103,7 @@ class _Fetcher:
 
     def _by_name(self, source: Source, signature: str | None, wanted: Dependency | None) -> ImageID:
         # A dependency may be for any platform; a name that a user gives is for this one.
-        labels = with_platform(source) if wanted is None else dict(source.labels)
+        labels = with_platform(source) if wanted is None else dict(source.labels or {})
         if self._policy != UPDATE:
             found = self._in_store(source.value, labels, wanted)
             if found is not None:

@@ -6,8 +6,8 @@ The order of the rules is rkt's, so that every argument means what it meant ther
 from __future__ import annotations
 
 import os
-from collections import namedtuple
 
+from linux.named_tuple import NamedTuple
 from rkt.errors import RktError
 
 TYPE_CHECKING = False
@@ -17,19 +17,17 @@ if TYPE_CHECKING:
 HASH, FILE, URL, NAME, DOCKER = "hash", "file", "url", "name", "docker"
 
 
-class Source(namedtuple("Source", "kind text value labels", defaults=(None,))):
+class Source(NamedTuple):
     """An argument, understood. `text` is what was typed.
 
     `value` is the beginning of an ID, a path, an address, an image's name, or a Docker reference; `labels`
     belong to a name.
     """
 
-    __slots__ = ()
-
     kind: str
     text: str
     value: str
-    labels: Mapping[str, str]
+    labels: Mapping[str, str] | None = None
 
 
 def parse(text: str) -> Source:

@@ -7,10 +7,10 @@ are of. Whoever holds the lock on the file works on it; others who want the same
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from linux import files
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self

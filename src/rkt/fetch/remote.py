@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING
 
 from appc.http.errors import BadStatus, HttpError
 from rkt.errors import RktError
 from rkt.fetch.partial import Partial
 from rkt.fetch.trusted import Verifier
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
-from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, unquote
 
 from appc import jsonfield
@@ -13,6 +12,7 @@ from appc.types.uuid import UUID
 from rkt.metadata.registry import Registration, Registry
 from rkt.metadata.wire import JSON, TEXT, Reply, form, refusal
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from appc.types.annotations import Annotations
     from rkt.metadata.wire import Request

@@ -6,7 +6,6 @@ import hashlib
 import hmac
 import os
 import re
-from typing import TYPE_CHECKING, NamedTuple
 
 from appc import jsonfield
 from appc.schema.image import ImageManifest
@@ -14,7 +13,9 @@ from appc.schema.pod import PodManifest
 from appc.types.names import ACName
 from appc.types.uuid import UUID
 from linux import files
+from linux.named_tuple import NamedTuple
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

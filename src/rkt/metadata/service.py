@@ -12,12 +12,12 @@ import signal
 import socket
 import struct
 from contextlib import suppress
-from typing import TYPE_CHECKING
 
 from rkt.errors import RktError
 from rkt.metadata import answers, wire
 from rkt.metadata.registry import Registry, normal_address
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import namedtuple
-
+from linux.named_tuple import NamedTuple
 from rkt.errors import RktError
 
 TYPE_CHECKING = False  # not from typing: start-up time counts here
@@ -16,10 +15,8 @@ _HIGHEST = 65535
 _ANY = ("", "0.0.0.0")  # noqa: S104  the address is compared with, not listened on
 
 
-class Forward(namedtuple("Forward", "name protocol host_ip host_port pod_port")):
+class Forward(NamedTuple):
     """One port: what comes to `host_port` at `host_ip` ("" for every address) goes to `pod_port`."""
-
-    __slots__ = ()
 
     name: str
     protocol: str

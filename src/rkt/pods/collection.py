@@ -9,26 +9,27 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, Protocol
 
 from rkt.errors import RktError
 from rkt.pods import phases, removal, uid_ranges
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Protocol
+
     from rkt.pods.directory import PodDirectory
     from rkt.pods.pod import Pod
 
+    class Report(Protocol):
+        """What a collection tells while it works."""
 
-class Report(Protocol):
-    """What a collection tells while it works."""
+        def note(self, text: str) -> None: ...
 
-    def note(self, text: str) -> None: ...
+        def collecting(self, uuid: str) -> None: ...
 
-    def collecting(self, uuid: str) -> None: ...
+        def spared(self, uuid: str) -> None: ...
 
-    def spared(self, uuid: str) -> None: ...
-
-    def failed(self, text: str) -> None: ...
+        def failed(self, text: str) -> None: ...
 
 
 def mark(pods: PodDirectory, report: Report, *, expire_prepared: float) -> None:
@@ -56,9 +57,9 @@ def _mark_embryos(pods: PodDirectory) -> None:
 
     So when that lock can be had alone, every unlocked embryo is one whose maker died.
     """
-    with pods.nobody_preparing() as alone:
+    with pods.nobody_preparing() as lock:
         for pod in pods.pods((phases.EMBRYO,)):
-            if (alone or _age(pod) > 60) and _take(pod):
+            if (lock.held or _age(pod) > 60) and _take(pod):
                 pod.move(phases.GARBAGE)
 
 

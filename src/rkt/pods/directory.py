@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
-from contextlib import ExitStack, contextmanager
-from typing import TYPE_CHECKING
 
 from appc.types.uuid import UUID
 from linux import files
@@ -13,13 +10,13 @@ from rkt.errors import RktError
 from rkt.pods import phases
 from rkt.pods.pod import Pod
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
-    from contextlib import AbstractContextManager
 
-_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_PREFIX = re.compile(r"[0-9a-f-]{1,36}")
-_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,62}")
+_HEXADECIMAL = "0123456789abcdef"
+_ALPHANUMERIC = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
+_LONGEST_NAME = 63
 # The phases that `list`, `status` and the rest show; embryos and garbage are nobody's business.
 VISIBLE = (phases.PREPARE, phases.PREPARED, phases.RUN, phases.EXITED_GARBAGE)
 NAME_FILE = "pod-name"
@@ -42,7 +39,7 @@ class PodDirectory:
                 names = os.listdir(f"{self.root}/{phase}")
             except FileNotFoundError:
                 continue
-            found.update(name for name in names if _UUID.fullmatch(name))
+            found.update(name for name in names if _is_uuid(name))
         return sorted(found)
 
     def pods(self, shown: Iterable[str] = VISIBLE) -> Iterator[Pod]:
@@ -78,7 +75,7 @@ class PodDirectory:
 
     def _by_prefix(self, prefix: str) -> str:
         matches = []
-        if _PREFIX.fullmatch(prefix):
+        if not prefix.strip(_HEXADECIMAL + "-"):
             matches = [uuid for uuid in self.uuids() if uuid.startswith(prefix)]
         if not matches:
             raise RktError(f'no matches found for "{prefix}"', hint="`rkt list` shows the pods on this host")
@@ -117,18 +114,13 @@ class PodDirectory:
             raise
         return pod
 
-    @contextmanager
-    def _locked(self, name: str, *, exclusive: bool, blocking: bool = True) -> Iterator[None]:
+    def _locked(self, name: str, *, exclusive: bool, blocking: bool = True) -> _Lock:
         """Hold the lock file `name`; BlockingIOError if it is taken and `blocking` is off."""
         os.makedirs(f"{self.data_dir}/locks", mode=0o700, exist_ok=True)
-        fd = files.lock_file(f"{self.data_dir}/locks/{name}", exclusive=exclusive, blocking=blocking)
-        try:
-            yield
-        finally:
-            os.close(fd)
+        return _Lock(files.lock_file(f"{self.data_dir}/locks/{name}", exclusive=exclusive, blocking=blocking))
 
     def _claim(self, pod: Pod, name: str) -> None:
-        if not _NAME.fullmatch(name) or _UUID.fullmatch(name):
+        if not _is_name(name) or _is_uuid(name):
             raise RktError(
                 f"{name!r} cannot be a pod name",
                 hint="use up to 63 letters, digits, `_`, `.` and `-`, beginning with a letter or digit",
@@ -141,17 +133,42 @@ class PodDirectory:
             )
         pod.write(NAME_FILE, name.encode() + b"\n")
 
-    @contextmanager
-    def nobody_preparing(self) -> Iterator[bool]:
-        """Try to hold `prepareLock` alone, without waiting; whether that worked."""
-        with ExitStack() as stack:
-            try:
-                stack.enter_context(self._locked("prepareLock", exclusive=True, blocking=False))
-            except BlockingIOError:
-                yield False
-            else:
-                yield True
+    def nobody_preparing(self) -> _Lock:
+        """Try to hold `prepareLock` alone, without waiting; the lock is `held` if that worked."""
+        try:
+            return self._locked("prepareLock", exclusive=True, blocking=False)
+        except BlockingIOError:
+            return _Lock(None)
 
-    def preparing(self) -> AbstractContextManager[None]:
+    def preparing(self) -> _Lock:
         """Hold the shared `prepareLock`: image gc, which takes it exclusively, keeps away meanwhile."""
         return self._locked("prepareLock", exclusive=False)
+
+
+class _Lock:
+    """A lock that has been taken (or not: `held`), given back at the end of a `with`."""
+
+    __slots__ = ("_fd", "held")
+
+    def __init__(self, fd: int | None) -> None:
+        self._fd = fd
+        self.held = fd is not None
+
+    def __enter__(self) -> _Lock:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._fd is not None:
+            os.close(self._fd)
+
+
+def _is_uuid(text: str) -> bool:
+    """Whether `text` is a UUID in the form that pods are stored under."""
+    groups = text.split("-")
+    return [len(group) for group in groups] == [8, 4, 4, 4, 12] and not text.strip(_HEXADECIMAL + "-")
+
+
+def _is_name(text: str) -> bool:
+    """Whether `text` is fit for `--pod-name`."""
+    fits = 0 < len(text) <= _LONGEST_NAME and text[0] in _ALPHANUMERIC
+    return fits and not text.strip(_ALPHANUMERIC + "_.-")

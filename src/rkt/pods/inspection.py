@@ -6,12 +6,14 @@ running) is None or empty, never an error: a pod may be removed or half made whi
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any, NamedTuple
-
+from appc import jsonfield
+from linux.named_tuple import NamedTuple
 from rkt.pods import directory, phases
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from rkt.pods.pod import Pod
 
 
@@ -88,7 +90,7 @@ def _load(pod: Pod, name: str) -> dict[str, Any]:
     if not data:
         return {}
     try:
-        value = json.loads(data)
+        value = jsonfield.parse(data)
     except ValueError:
         return {}
     return value if isinstance(value, dict) else {}
@@ -111,7 +113,7 @@ def _app(pod: Pod, app: dict[str, Any], *, running: bool) -> AppFacts:
 def _networks(pod: Pod) -> list[NetworkFacts]:
     data = pod.read("net-info.json")
     try:
-        listed = json.loads(data) if data else []
+        listed = jsonfield.parse(data) if data else []
     except ValueError:
         return []
     if not isinstance(listed, list):

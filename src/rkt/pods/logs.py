@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import heapq
 import os
-from typing import TYPE_CHECKING, NamedTuple
 
+from linux.named_tuple import NamedTuple
+
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 

@@ -7,11 +7,11 @@ from the files of the pod (D5, D6). Every step may find its work done already.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from linux import files
 from rkt.pods import phases, uid_ranges
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rkt.pods.pod import Pod
 

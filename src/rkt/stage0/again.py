@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from typing import TYPE_CHECKING
 
 from linux import files
 from rkt.errors import RktError
 from rkt.stage1 import flavours
 from rkt.stage1.abi import Invocation
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rkt.pods.pod import Pod
 

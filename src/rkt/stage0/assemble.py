@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from rkt.errors import RktError
 from rkt.stage0 import etc, prepare
 from rkt.stage1 import flavours
 from rkt.stage1.abi import Invocation
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from console.output import Output
     from rkt.appargs import PodOptions

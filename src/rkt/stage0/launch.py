@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from linux import files
 from rkt.pods import phases, removal
 from rkt.stage0 import assemble, run
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from console.output import Output
     from rkt.appargs import PodOptions

@@ -7,7 +7,6 @@ mount for each mount point of its image, so that nobody later has to look at the
 from __future__ import annotations
 
 import os
-from collections import namedtuple
 
 from appc import jsonfield
 from appc.errors import InvalidManifest
@@ -27,6 +26,7 @@ from appc.types.mounts import Mount, cleaned
 from appc.types.names import ACName
 from appc.types.ports import ExposedPort, Port
 from appc.types.volumes import Volume
+from linux.named_tuple import NamedTuple
 from rkt.errors import RktError
 from rkt.stage0 import environment
 
@@ -50,19 +50,15 @@ _PROTOCOLS = ("tcp", "udp", "sctp")
 STREAM_ANNOTATION = "coreos.com/rkt/stage2/"
 
 
-class Image(namedtuple("Image", "id manifest")):
+class Image(NamedTuple):
     """An image of the store: its whole ID, and its manifest."""
-
-    __slots__ = ()
 
     id: ImageID
     manifest: ImageManifest
 
 
-class EffectiveMount(namedtuple("EffectiveMount", "path volume read_only")):
+class EffectiveMount(NamedTuple):
     """What is mounted where: `path` starts at the root of the app and is clean; `read_only` is decided."""
-
-    __slots__ = ()
 
     path: str
     volume: Volume

@@ -8,12 +8,13 @@ lock, which `gc` collects.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
 
 from linux import files
+from linux.named_tuple import NamedTuple
 from rkt.pods import phases, removal, uid_ranges
 from rkt.stage1 import flavours
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rkt.pods.directory import PodDirectory
     from rkt.pods.pod import Pod

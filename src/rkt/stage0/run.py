@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
-from typing import TYPE_CHECKING, NoReturn
 
+from appc import jsonfield
 from rkt.errors import RktError
 from rkt.pods import phases
 from rkt.stage1 import flavours
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import NoReturn
+
     from rkt.pods.pod import Pod
     from rkt.stage1.abi import Invocation
 
@@ -52,9 +54,10 @@ def run_detached(pod: Pod, invocation: Invocation) -> None:
         _await_ready(pod, child)
     except RktError as error:
         with os.fdopen(reading, "rb", closefd=False) as stream:
-            told = json.loads(stream.read(1 << 16) or b"{}")
+            told = jsonfield.obj(jsonfield.parse(stream.read(1 << 16) or b"{}"))
+            hint = told.get("hint")
         if "message" in told:
-            raise RktError(told["message"], hint=told.get("hint")) from None
+            raise RktError(str(told["message"]), hint=hint if isinstance(hint, str) else None) from None
         raise error from None
     finally:
         os.close(reading)
@@ -71,7 +74,7 @@ def _supervise(pod: Pod, invocation: Invocation, report: int) -> NoReturn:
         code = run(pod, invocation)
     except Exception as error:  # noqa: BLE001  the edge of a process: whoever waits shows it
         hint = getattr(error, "hint", None)
-        os.write(report, json.dumps({"message": str(error), "hint": hint}).encode()[: 1 << 15])
+        os.write(report, jsonfield.encode({"message": str(error), "hint": hint})[: 1 << 15])
     finally:
         os._exit(code)
 
@@ -102,5 +105,5 @@ def _has_statuses(pod: Pod) -> bool:
 
 def _record(pod: Pod, invocation: Invocation) -> None:
     """Write down how the pod is run: `restart` reads it, and people do."""
-    with open(f"{pod.path}/runtime-config", "w", encoding="utf-8") as stream:
-        json.dump(invocation._asdict(), stream)
+    with open(f"{pod.path}/runtime-config", "wb") as stream:
+        stream.write(jsonfield.encode(invocation._asdict()))

@@ -6,7 +6,7 @@ a stage 1 from an image gets the same as the command line that `arguments` makes
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from linux.named_tuple import NamedTuple
 
 # Annotations of a stage 1 image's manifest. The values are paths relative to its root file system.
 RUN = "coreos.com/rkt/stage1/run"

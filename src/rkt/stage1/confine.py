@@ -14,7 +14,6 @@ import gc
 import os
 import resource
 import sys
-from typing import TYPE_CHECKING, NoReturn
 
 from linux import capabilities, libc, seccomp
 from linux.bare import signal
@@ -22,7 +21,10 @@ from linux.paths import Root
 from rkt.errors import RktError
 from rkt.stage1 import executable, identity, stub
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import NoReturn
+
     from rkt.stage1.confinement import Confinement
 
 _JOIN_SESSION_KEYRING, _GET_KEYRING_ID, _SESSION_KEYRING = 1, 0, -3

@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import TYPE_CHECKING, NamedTuple
 
+from appc import jsonfield
 from appc.types import isolators as names
 from linux import capabilities, seccomp
 from linux.cgroups import limits as cgroup_limits
+from linux.named_tuple import NamedTuple
 from rkt.errors import RktError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import TypeVar
+    from typing import Any, TypeVar
 
     from appc.schema.app import App
     from appc.schema.image import ImageManifest
@@ -265,43 +267,51 @@ def _limits(given: Isolators, missed: list[str]) -> cgroup_limits.Limits:
         values["cpu_shares"] = _setting(shares, int)
     if given.get(names.NETWORK_BANDWIDTH) is not None:
         missed.append(f"{names.NETWORK_BANDWIDTH}: not enforced by this stage 1")
-    return cgroup_limits.Limits(**values)
+    return cgroup_limits.Limits(
+        memory=values.get("memory"),
+        cpu=values.get("cpu"),
+        cpu_shares=values.get("cpu_shares"),
+        block_bandwidth=values.get("block_bandwidth"),
+        block_iops=values.get("block_iops"),
+    )
 
 
 # Stored in the pod, for enter
 
+# What comes from the caller's environment and command line need not be UTF-8, as JSON has to be: stored a
+# character a byte.
+_OF_BYTES = ("argv", "environment")
+
 
 def save(pod_dir: str, confinement: Confinement) -> None:
     """Store how the app is confined in its pod's directory: for root alone, it holds the environment."""
-    import json
-
     from linux import files
 
     value = confinement._asdict()
     value["seccomp"] = confinement.seccomp.hex()
+    for field in _OF_BYTES:
+        value[field] = [os.fsencode(text).decode("latin-1") for text in value[field]]
     files.write_atomically(
-        _path(pod_dir, confinement.app), json.dumps(value).encode(), mode=0o600, durable=False
+        _path(pod_dir, confinement.app), jsonfield.encode(value), mode=0o600, durable=False
     )
 
 
 def load(pod_dir: str, app: str) -> Confinement:
     """How `app` is confined, as `save` stored it. RktError when the pod has none: it has not been started."""
-    import json
-
     try:
-        with open(_path(pod_dir, app), encoding="utf-8") as stream:
+        with open(_path(pod_dir, app), "rb") as stream:
             text = stream.read()
     except FileNotFoundError:
         raise RktError(f"{app}: not started yet: its confinement is not written down") from None
     try:
-        value = json.loads(text)
+        value: dict[str, Any] = dict(jsonfield.obj(jsonfield.parse(text)))
+        for field in _OF_BYTES:
+            value[field] = tuple(os.fsdecode(text.encode("latin-1")) for text in value[field])
         limits = cgroup_limits.Limits(*value["limits"])
         if limits.devices is not None:
             limits = limits._replace(devices=tuple(cgroup_limits.Device(*rule) for rule in limits.devices))
         found = Confinement(**value)
         return found._replace(
-            argv=tuple(found.argv),
-            environment=tuple(found.environment),
             supplementary_gids=tuple(found.supplementary_gids),
             seccomp=bytes.fromhex(value["seccomp"]),
             rlimits=tuple(tuple(limit) for limit in value["rlimits"]),

@@ -10,15 +10,18 @@ from __future__ import annotations
 
 import os
 import select
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from linux import capabilities, cgroups, libc, namespaces, process, tty
 from linux.bare import signal
+from linux.named_tuple import NamedTuple
 from linux.paths import Root
 from rkt.errors import RktError
 from rkt.stage1 import confine, confinement, flavours
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import NoReturn
+
     from rkt.pods.pod import Pod
     from rkt.stage1.confinement import Confinement
 

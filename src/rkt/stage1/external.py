@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 import os
 import signal
-from typing import TYPE_CHECKING
 
 from rkt.errors import RktError
 from rkt.stage1 import abi
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import NoReturn
 

@@ -7,14 +7,27 @@ directory is all that they share with stage 0.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Protocol, cast
-
 from rkt.errors import RktError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Protocol
+
     from rkt.pods.pod import Pod
     from rkt.stage1.abi import Invocation
+
+    class Stage1(Protocol):
+        """What a flavour does for a pod (rkt's ABI, Documentation/devel/stage1-implementors-guide.md)."""
+
+        def run(self, invocation: Invocation, lock_fd: int) -> int:
+            """Run the pod to its end; the exit code that `rkt run` shall have."""
+
+        def stop(self, pod_dir: str, *, force: bool) -> None:
+            """Ask the pod to end (SIGTERM), or end it (`force`: SIGKILL). Does not wait."""
+
+        def gc(self, pod_dir: str, local_config: str) -> None:
+            """Undo what the pod did to the host outside its directory. Idempotent; half started pods too."""
+
 
 DEFAULT = "native"
 BUNDLED = {
@@ -23,19 +36,6 @@ BUNDLED = {
 }
 FLAVOUR_FILE = "stage1-flavour"
 EXTERNAL = "image"
-
-
-class Stage1(Protocol):
-    """What a flavour does for a pod (rkt's stage 1 ABI, Documentation/devel/stage1-implementors-guide.md)."""
-
-    def run(self, invocation: Invocation, lock_fd: int) -> int:
-        """Run the pod to its end; the exit code that `rkt run` shall have."""
-
-    def stop(self, pod_dir: str, *, force: bool) -> None:
-        """Ask the pod to end (SIGTERM), or end it (`force`: SIGKILL). Does not wait."""
-
-    def gc(self, pod_dir: str, local_config: str) -> None:
-        """Undo what the pod did to the host outside its directory. Idempotent; half started pods too."""
 
 
 def bundled(name: str) -> Stage1:
@@ -47,7 +47,8 @@ def bundled(name: str) -> Stage1:
             f"stage1 flavour {name!r} is not one of " + ", ".join(sorted(BUNDLED)),
             hint="a stage1 image is given with --stage1-path, --stage1-url, --stage1-name or --stage1-hash",
         ) from None
-    return cast(Stage1, import_module(module))
+    found: Stage1 = __import__(module, fromlist=["run"])  # importlib would have to be loaded first
+    return found
 
 
 def bundled_name(by: str, value: str) -> str | None:
@@ -69,13 +70,14 @@ def of_pod(pod: Pod) -> Stage1:
     if name == EXTERNAL:
         from rkt.stage1 import external
 
-        return cast(Stage1, external)
+        found: Stage1 = external
+        return found
     return bundled(name)
 
 
 def reconcile(live: set[str], data_dir: str) -> None:
     """Remove what pods that are gone left in the kernel: control groups and pinned namespaces."""
     for module in BUNDLED.values():
-        collect = getattr(import_module(module), "reconcile", None)
+        collect = getattr(__import__(module, fromlist=["run"]), "reconcile", None)
         if collect is not None:
             collect(live, data_dir)

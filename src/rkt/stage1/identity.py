@@ -9,11 +9,11 @@ the name counts, and when that line is broken the name is refused, whatever a la
 from __future__ import annotations
 
 import os
-from collections import namedtuple
-from typing import TYPE_CHECKING
 
+from linux.named_tuple import NamedTuple
 from rkt.errors import RktError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from linux.paths import Root
 
@@ -21,10 +21,8 @@ HIGHEST_ID = 2**32 - 2  # 2^32 - 1 means "no change" to setresuid(2)
 _FILE_LIMIT = 1 << 20
 
 
-class Identity(namedtuple("Identity", "uid gid home")):
+class Identity(NamedTuple):
     """Numbers, and the home directory that /etc/passwd gives the user ("" when it says nothing usable)."""
-
-    __slots__ = ()
 
     uid: int
     gid: int

@@ -7,9 +7,9 @@ and its modification time is when the image was last used; the archive's is when
 from __future__ import annotations
 
 import os
-from collections import namedtuple
 
 from linux import files
+from linux.named_tuple import NamedTuple
 from rkt.errors import RktError
 from rkt.store.paths import file_mode, is_image_id, make_directory
 
@@ -28,10 +28,8 @@ _LARGEST_MANIFEST = 4 << 20
 _WRITE_BEHIND = 8 << 20
 
 
-class Incoming(namedtuple("Incoming", "image_id manifest fd")):
+class Incoming(NamedTuple):
     """An archive that has been read and checked, in a file that has no name yet."""
-
-    __slots__ = ()
 
     image_id: str
     manifest: bytes

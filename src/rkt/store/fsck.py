@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
 
 from linux import files
+from linux.named_tuple import NamedTuple
 from rkt.errors import RktError
 from rkt.store import blobs, gc, trees
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 

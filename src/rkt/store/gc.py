@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TYPE_CHECKING, NamedTuple
 
 from linux import files
+from linux.named_tuple import NamedTuple
 from rkt.errors import RktError
 from rkt.store import trees
 from rkt.store.paths import make_directory
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 

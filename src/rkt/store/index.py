@@ -7,7 +7,8 @@ be missing (the next look at the files makes it) or stale (readers check the fil
 from __future__ import annotations
 
 import os
-from collections import namedtuple
+
+from linux.named_tuple import NamedTuple
 
 try:  # the C half alone: the package around it costs 3 ms of every start
     import _sqlite3 as sqlite
@@ -42,20 +43,16 @@ _BUSY_TIMEOUT = 60
 Error = sqlite.Error
 
 
-class Row(namedtuple("Row", "image_id name latest")):
+class Row(NamedTuple):
     """An image as the index knows it. `latest`: it was fetched without a version having been asked for."""
-
-    __slots__ = ()
 
     image_id: str
     name: str
     latest: bool
 
 
-class Remote(namedtuple("Remote", "aci_url sig_url etag image_id cache_max_age download_time")):
+class Remote(NamedTuple):
     """Where an image was downloaded from. `cache_max_age` in seconds (0: ask again), time since 1970."""
-
-    __slots__ = ()
 
     aci_url: str
     sig_url: str

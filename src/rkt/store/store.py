@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections import namedtuple
 
 from appc.types.image_id import ImageID
 from linux import files
+from linux.named_tuple import NamedTuple
 from rkt.errors import RktError
 from rkt.store import blobs
 from rkt.store.blobs import NoSuchImage
@@ -26,10 +26,8 @@ if TYPE_CHECKING:
     from rkt.store.trees import Tree
 
 
-class ImageInfo(namedtuple("ImageInfo", "id name version import_time last_used size")):
+class ImageInfo(NamedTuple):
     """An image as `image list` shows it. Times in seconds since 1970; `size` of archive and tree in bytes."""
-
-    __slots__ = ()
 
     id: ImageID
     name: str

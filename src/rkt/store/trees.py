@@ -7,9 +7,9 @@ with a user namespace shifts them with an idmapped mount.
 from __future__ import annotations
 
 import os
-from collections import namedtuple
 
 from linux import files
+from linux.named_tuple import NamedTuple
 from rkt.errors import RktError
 from rkt.store import blobs
 from rkt.store.paths import make_directory
@@ -23,10 +23,8 @@ if TYPE_CHECKING:
     from rkt.store.paths import Paths
 
 
-class Tree(namedtuple("Tree", "id rootfs_path lowers")):
+class Tree(NamedTuple):
     """A rendered tree. `lowers` are the directories for an overlay mount, the topmost first."""
-
-    __slots__ = ()
 
     id: str
     rootfs_path: str

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from rkt.errors import RktError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from appc.types.image_id import ImageID
     from rkt.store import Store

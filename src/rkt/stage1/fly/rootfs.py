@@ -11,7 +11,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from typing import TYPE_CHECKING
 
 from linux import libc, namespaces, paths
 from linux.mount import api
@@ -20,6 +19,7 @@ from rkt.errors import RktError
 from rkt.stage1.native import detached
 from rkt.stage1.native.rootfs import ON_ANOTHER_MOUNT
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rkt.stage1.native.plan import AppPlan, MountPlan
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING, NoReturn
 
 from linux import cgroups, libc, namespaces, process
 from linux.bare import signal
@@ -22,7 +21,10 @@ from rkt.stage1.native import stage1 as native
 from rkt.stage1.native.release import group_name
 from rkt.stage1.native.supervisor import put
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import NoReturn
+
     from rkt.stage1.abi import Invocation
     from rkt.stage1.confinement import Confinement
 

@@ -12,15 +12,17 @@ import encodings.ascii  # noqa: F401 - PID 1 cannot load the codec any more once
 import fcntl
 import os
 import struct
-from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from linux import capabilities, cgroups, libc, namespaces
 from linux.bare import signal, socket
+from linux.named_tuple import NamedTuple
 from rkt.stage1 import stub
 from rkt.stage1.native import messages, rootfs
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from socket import socket as Socket
+    from typing import NoReturn
 
     from rkt.stage1.native.plan import AppPlan
 
@@ -32,14 +34,15 @@ _ROOT_IS_NOBODY = 0x3
 class PodSetup(NamedTuple):
     """What PID 1 needs to build the pod beside the mounts, all inherited at the fork.
 
-    `own_user` is whether the pod has a user namespace of its own; `cgroup` are the entry descriptors of PID
-    1's control group; `cgroup_names` the controllers in the order of the apps' descriptors; `nosuid` names
-    the apps whose root shall be mounted so.
+    `own_user` is whether the pod has a user namespace of its own; `journal` whether a directory for journal
+    files is among the mounts; `cgroup` are the entry descriptors of PID 1's control group; `cgroup_names` the
+    controllers in the order of the apps' descriptors; `nosuid` names the apps whose root shall be mounted so.
     """
 
     hostname: str
     own_user: bool
     host_network: bool
+    journal: bool
     mask: bool
     cgroup: list[int]
     cgroup_names: tuple[str, ...]
@@ -77,7 +80,8 @@ def _build(setup: PodSetup, parent: Socket) -> None:
     if not setup.host_network:
         _bring_up_loopback()
     sys_fd = fds.pop(0) if setup.host_network else None
-    rootfs.enter_empty_root(sys_fd, mask=setup.mask, sysctls=setup.sysctls)
+    journal_fd = fds.pop(0) if setup.journal else None
+    rootfs.enter_empty_root(sys_fd, journal_fd, mask=setup.mask, sysctls=setup.sysctls)
     roots = []
     for app in setup.apps:
         root = rootfs.AppRoot(app, fds.pop(0))

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import os
 import stat
-from typing import TYPE_CHECKING
 
 from linux.mount import api, idmap, overlay
 from linux.paths import Root
 from rkt.errors import RktError
 from rkt.stage1 import confinement
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rkt.stage1.native.plan import AppPlan, VolumePlan
 

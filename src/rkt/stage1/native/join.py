@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-from typing import TYPE_CHECKING, NoReturn
 
 from linux import cgroups, libc, namespaces, process, tty
 from linux.bare import signal
@@ -18,8 +17,10 @@ from rkt.stage1 import confine
 from rkt.stage1.native import messages, rootfs
 from rkt.stage1.native.build import become_root_of_the_pod
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from socket import socket as Socket
+    from typing import NoReturn
 
     from rkt.stage1.confinement import Confinement
 

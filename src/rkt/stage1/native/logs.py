@@ -112,7 +112,7 @@ class Stream:
         prefix = f"{whole}.{stamp % 1_000_000_000:09}Z {self.name} ".encode() + tag + b" "
         self._log.write(prefix + text.replace(b"\n", b"\n" + prefix) + b"\n")
         if self.journal is not None:
-            self.journal.write(text, self.host_pid)
+            self.journal.write(text, self.host_pid, self.pid)
             if self.journal.instead:
                 return b""
         shown = f"[{time.monotonic():12.6f}] {self.app}[{self.pid}]: ".encode()

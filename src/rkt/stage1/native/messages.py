@@ -8,14 +8,15 @@ the end of its socket says that it has become the stub, or `failed TEXT HINT`. A
 
 from __future__ import annotations
 
-import json
 import struct
-from typing import TYPE_CHECKING, Any
 
+from appc import jsonfield
 from linux.bare import socket
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from socket import socket as Socket
+    from typing import Any
 
 _LARGEST = 1 << 16
 _MOST_FDS = 250  # SCM_MAX_FD is 253
@@ -38,7 +39,7 @@ def send(to: Socket, *words: object, fds: tuple[int, ...] = ()) -> None:
 
 def _send(to: Socket, words: tuple[object, ...], fds: tuple[int, ...]) -> None:
     ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, struct.pack(f"{len(fds)}i", *fds))] if fds else []
-    to.sendmsg([json.dumps(words).encode()[:_LARGEST]], ancillary)
+    to.sendmsg([jsonfield.encode(words)[:_LARGEST]], ancillary)
 
 
 class Message:
@@ -49,6 +50,10 @@ class Message:
     def __init__(self, words: list[Any], fds: list[int]) -> None:
         self.words = words
         self.fds = fds
+
+
+def _anything(value: object) -> Any:
+    return value
 
 
 def receive(source: Socket) -> Message | None:
@@ -66,6 +71,6 @@ def receive(source: Socket) -> Message | None:
                 fds += struct.unpack(f"{count}i", content[: 4 * count])
         if not data:
             return None
-        words = json.loads(data)
+        words = list(jsonfield.listed(_anything)(jsonfield.parse(data)))
         if words[0] != "more":
             return Message(words, fds)

@@ -37,6 +37,9 @@ def take_over(supervisor: Supervisor, launcher: Launcher, invocation: Invocation
     for app in supervisor.apps:
         lines.append(["app", app.name, app.step, app.pid, app.code, ",".join(app.steps)])
         lines.append(["stdio", app.name, *launcher.stdio[app.name]])
+    if supervisor.journal is not None:
+        supervisor.journal.close()
+        lines.append(["own-journal", supervisor.journal.hostname.encode().hex()])
     for fd, stream in supervisor.streams.items():
         lines.append(["stream", fd, stream.app, stream.name, stream.pid, stream.rest.hex()])
         if stream.journal is not None:
@@ -150,13 +153,17 @@ def _resume(state: int) -> tuple[Supervisor, str]:
 
 def _reconnect(resumed: Supervisor, kind: str, fields: list[str]) -> None:
     """Take up again what the pod has with systemd."""
-    if kind == "journal":
+    if kind == "own-journal":
+        from rkt.stage1.native.journal import PodJournal
+
+        resumed.journal = PodJournal(resumed.pod_dir, bytes.fromhex(fields[0]).decode(), resumed.init)
+    elif kind == "journal":
         from linux.systemd.journal import Journal
         from rkt.stage1.native.journal import AppJournal
 
         fd, shared, instead = fields
         resumed.streams[int(fd)].journal = AppJournal(
-            Journal(), bytes.fromhex(shared), instead=instead == "1"
+            Journal(), bytes.fromhex(shared), instead=instead == "1", own=resumed.journal
         )
     elif kind == "readiness":
         fd, name = fields

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, NamedTuple
 
 from appc.schema.image import App, ImageManifest
 from appc.schema.pod import PodManifest
+from linux.named_tuple import NamedTuple
 from rkt.errors import RktError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from appc.schema.pod import RuntimeApp
     from appc.types.volumes import Volume

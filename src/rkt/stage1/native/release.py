@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import binascii
 import os
-from typing import TYPE_CHECKING
 
 from rkt.errors import RktError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 

@@ -10,15 +10,14 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import stat
-from typing import TYPE_CHECKING
 
 from linux import libc, namespaces, paths, tty
 from linux.mount import api
 from linux.paths import Root
 from rkt.errors import RktError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rkt.stage1.native.plan import AppPlan
 
@@ -42,7 +41,7 @@ HIDDEN = (
 )
 READ_ONLY = ("proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger")
 _THERMAL = "thermal_throttle"
-_SYSCTL = re.compile(r"(net[.][a-z0-9_./-]+|kernel[.](msg|sem|shm)[a-z_]*|fs[.]mqueue[.][a-z_]+)")
+_SYSCTL = r"(net[.][a-z0-9_./-]+|kernel[.](msg|sem|shm)[a-z_]*|fs[.]mqueue[.][a-z_]+)"
 SHARED = ("shm", "mqueue")
 # What `Root.write_file` says of a directory, or of the very file, that is mounted.
 ON_ANOTHER_MOUNT = {errno.EXDEV, errno.EBUSY}
@@ -50,11 +49,14 @@ ON_ANOTHER_MOUNT = {errno.EXDEV, errno.EBUSY}
 APPS = "/apps"
 
 
-def enter_empty_root(sys_fd: int | None, *, mask: bool, sysctls: dict[str, str]) -> None:
+def enter_empty_root(
+    sys_fd: int | None, journal_fd: int | None, *, mask: bool, sysctls: dict[str, str]
+) -> None:
     """Replace the caller's root by a tmpfs with proc, sys and dev in it, and let go of the host's root.
 
     The caller is alone in a new mount namespace and is PID 1 of a new PID namespace. `sys_fd` is a detached
-    mount to use as /sys where a new sysfs may not be made (a pod in the host's network namespace).
+    mount to use as /sys where a new sysfs may not be made (a pod in the host's network namespace);
+    `journal_fd` one to have as /var/log/journal, where `journalctl -M` looks for it. No app sees that.
     """
     api.set_propagation("/", api.MountFlag.REC | api.MountFlag.PRIVATE)
     base = api.filesystem("tmpfs", (("size", "1m"), ("mode", "0755")), attributes=_A.NOSUID | _A.NODEV)
@@ -76,6 +78,11 @@ def enter_empty_root(sys_fd: int | None, *, mask: bool, sysctls: dict[str, str])
         os.mkdir(f"dev/{name}", 0o755, dir_fd=base)
         api.move_mount(fd, f"dev/{name}", to_fd=base)
         os.close(fd)
+    if journal_fd is not None:
+        for path in ("var", "var/log", "var/log/journal"):
+            os.mkdir(path, 0o755, dir_fd=base)
+        api.move_mount(journal_fd, "var/log/journal", to_fd=base)
+        os.close(journal_fd)
     _pivot(base)
     os.close(base)
     for key, value in sysctls.items():
@@ -100,7 +107,9 @@ def _set_sysctl(key: str, value: str) -> None:
 
     Everything else belongs to the host and is refused (GHSA-w2j5-3rcx-vx7x, CVE-2022-0811).
     """
-    if not _SYSCTL.fullmatch(key) or ".." in key or not value.isprintable():
+    import re  # few pods have a sysctl
+
+    if not re.fullmatch(_SYSCTL, key) or ".." in key or not value.isprintable():
         raise RktError(f"sysctl {key!r} is not a pod's own", hint="a pod has net.* and the IPC parameters")
     path = "proc/sys/" + key.replace(".", "/")
     try:

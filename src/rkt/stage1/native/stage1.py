@@ -7,12 +7,12 @@ are written into the pod before they are made, so that `gc` finds them after any
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from linux.bare import signal
 from rkt.errors import RktError
 from rkt.stage1.native.release import group_top, release
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from rkt.stage1.abi import Invocation
 

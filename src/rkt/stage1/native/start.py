@@ -5,23 +5,25 @@ from __future__ import annotations
 import os
 import stat
 import sys
-from typing import TYPE_CHECKING
 
 from linux import clone, namespaces, process
 from linux.bare import signal
 from linux.cgroups.limits import Device
 from linux.mount import idmap
+from linux.systemd import is_running as is_systemd_running
 from rkt.errors import RktError
 from rkt.stage1 import confinement
 from rkt.stage1.native import build, detached, files, join, logs, messages, netns, plan, systemd
 from rkt.stage1.native.release import group_name
 from rkt.stage1.native.supervisor import STEPS, App, Signals, Supervisor, put, until_executed
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from socket import socket as Socket
 
     from rkt.network.netinfo import NetInfo
     from rkt.stage1.abi import Invocation
+    from rkt.stage1.native.journal import PodJournal
     from rkt.stage1.native.plan import AppPlan
 
 # The group of PID 1 itself, beside those of the apps: version 2 wants processes in leaves only. An app
@@ -46,6 +48,7 @@ class Start:
         self.sockets = systemd.Sockets(self.pod)
         self.not_enforced: list[str] = []
         self.own_network = "host" not in invocation.net
+        self.registered = False  # with machined
         self.place = systemd.find_place(invocation.uuid, self.not_enforced)
         self.group = self.place.hierarchy.cgroup(group_name(invocation.pod_dir))
         self.confinements: dict[str, confinement.Confinement] = {}
@@ -80,7 +83,7 @@ class Start:
         finally:
             channel.close()
         self.place.settle()
-        remark = systemd.register(self.invocation.pod_dir, self.invocation.uuid, init)
+        self.registered, remark = systemd.register(self.invocation.pod_dir, self.invocation.uuid, init)
         if remark:
             self.not_enforced.append(remark)
             self._write_remarks()
@@ -121,6 +124,7 @@ class Start:
             hostname=self.invocation.hostname or f"rkt-{self.invocation.uuid}",
             own_user=own_user,
             host_network=not self.own_network,
+            journal=is_systemd_running(),
             mask=not self.invocation.disable_paths,
             cgroup=self.group.child(_INIT_GROUP).open_entry(),
             cgroup_names=tuple(self.group.directories),
@@ -185,6 +189,8 @@ class Start:
         try:
             if setup.host_network:
                 fds.append(detached.host_sysfs())
+            if setup.journal:
+                fds.append(systemd.journal_directory(self.invocation.pod_dir))
             for app in self.pod.apps:
                 fds.append(self._root(app, userns, shift))
                 for mount in app.mounts:
@@ -277,9 +283,15 @@ class Start:
     def _supervisor(self, init: int, signals: Signals) -> Supervisor:
         import time
 
-        launcher = Launcher(self, init)
+        own_journal = None
+        if self.registered:
+            from rkt.stage1.native.journal import PodJournal
+
+            own_journal = PodJournal(self.invocation.pod_dir, self._hostname(), init)
+        launcher = Launcher(self, init, own_journal)
         supervisor = Supervisor(self.invocation.pod_dir, init, signals, 1, launcher)
         supervisor.notifier = systemd.notifier()
+        supervisor.journal = own_journal
         for app in self.pod.apps:
             programs = confinement.programs(self.confinements[app.name], app.app)
             supervisor.apps.append(App(app.name, tuple(step for step in STEPS if step in programs)))
@@ -300,7 +312,7 @@ class Start:
 class Launcher:
     """Starts the programs of a pod's apps."""
 
-    def __init__(self, start: Start, init: int) -> None:
+    def __init__(self, start: Start, init: int, own_journal: PodJournal | None) -> None:
         self._group = start.group
         self.kinds = start.kinds()
         self._joiner = join.Joiner(init, self.kinds)
@@ -309,7 +321,7 @@ class Launcher:
         self._pod_dir = start.invocation.pod_dir
         self._sockets = start.sockets
         self._receivers = start.receivers
-        self._journals = systemd.Journals(start.invocation.uuid)
+        self._journals = systemd.Journals(start.invocation.uuid, own_journal)
         self._programs: dict[str, dict[str, confinement.Confinement]] = {}
         self.stdio: dict[str, tuple[int, int, int]] = {}
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from linux.systemd.notify import Notifier
+    from rkt.stage1.native.journal import PodJournal
     from rkt.stage1.native.terminal import Terminal
 
     class Launcher(Protocol):
@@ -134,6 +135,7 @@ class Supervisor:
         self.readiness: dict[int, App] = {}  # sockets on which apps notify
         self.beginning: set[int] = set()  # pipes of programs that are not executed yet
         self.notifier: Notifier | None = None  # who supervises this process
+        self.journal: PodJournal | None = None  # the pod's own
         self.terminal: Terminal | None = None
         self.code = 0
         self.stopping_since = 0.0
@@ -160,6 +162,8 @@ class Supervisor:
             self._turn()
         self._end_init()
         self._drain()
+        if self.journal is not None:
+            self.journal.close()
         if self.terminal is not None:
             self.terminal.close()
         return self.code

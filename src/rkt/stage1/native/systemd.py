@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from linux.systemd.listen import Address, Passed
     from linux.systemd.notify import Notifier
     from linux.systemd.units import Unit
-    from rkt.stage1.native.journal import AppJournal
+    from rkt.stage1.native.journal import AppJournal, PodJournal
     from rkt.stage1.native.plan import AppPlan, PodPlan
 
 # Written into the pod before machined is told: what `release` has to take back.
@@ -125,10 +125,21 @@ def _start_scope(place: Place, uuid: str, unit: Unit | None) -> None:
     place.hierarchy.divide(moved)
 
 
-def register(pod_dir: str, uuid: str, init: int) -> str:
-    """Tell machined about the pod whose PID 1 is `init`; why that was not possible, or "" ."""
+def journal_directory(pod_dir: str) -> int:
+    """Where `journalctl -M` will find the pod's journal files, as a detached mount that nobody can write."""
+    from linux.mount import api
+    from rkt.stage1.native import journal
+
+    attributes = api.Attribute
+    fd = api.open_tree(journal.make_directory(pod_dir))
+    api.mount_setattr(fd, set_=attributes.RDONLY | attributes.NOSUID | attributes.NODEV | attributes.NOEXEC)
+    return fd
+
+
+def register(pod_dir: str, uuid: str, init: int) -> tuple[bool, str]:
+    """Tell machined about the pod whose PID 1 is `init`: whether it took it, and else a remark or "" ."""
     if not systemd.is_running():
-        return ""
+        return False, ""
     from linux.systemd import machined
     from linux.systemd.bus import Bus, BusError
     from rkt.stage1.native.supervisor import put
@@ -145,14 +156,14 @@ def register(pod_dir: str, uuid: str, init: int) -> str:
                 root=f"{pod_dir}/stage1/rootfs",
             )
     except (FileNotFoundError, ConnectionRefusedError):
-        return ""  # a host without a message bus has no machined
+        return False, ""  # a host without a message bus has no machined
     except BusError as error:
         if error.name.endswith((".ServiceUnknown", ".NameHasNoOwner")):
-            return ""  # not installed
-        return f"machined: the pod is not registered: {error.strerror}"
+            return False, ""  # not installed
+        return False, f"machined: the pod is not registered: {error.strerror}"
     except OSError as error:
-        return f"machined: the pod is not registered: {error.strerror or error}"
-    return ""
+        return False, f"machined: the pod is not registered: {error.strerror or error}"
+    return True, ""
 
 
 def unregister(pod_dir: str, uuid: str) -> None:
@@ -173,12 +184,13 @@ def unregister(pod_dir: str, uuid: str) -> None:
 
 
 class Journals:
-    """The host's journal for the apps of a pod, if it has one."""
+    """The host's journal for the apps of a pod, if it has one, and the pod's `own`, if machined knows it."""
 
-    def __init__(self, uuid: str) -> None:
+    def __init__(self, uuid: str, own: PodJournal | None) -> None:
         self._uuid = uuid
         self._journal: Journal | None = None
         self._instead = False
+        self._own = own
         if systemd.is_running():
             from linux.systemd import journal
 
@@ -192,7 +204,7 @@ class Journals:
         from rkt.stage1.native import journal
 
         fields = journal.fields_of(app.name, self._uuid, app.image_id, os.getpid())
-        return journal.AppJournal(self._journal, fields, instead=self._instead)
+        return journal.AppJournal(self._journal, fields, instead=self._instead, own=self._own)
 
 
 # Readiness
