@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -61,6 +64,80 @@ def test_systemds_own_tools_show_the_pod_and_end_it(guest_rkt: GuestRkt, make_ac
     assert guest.property("tools", "Result") == "success"
     assert guest_rkt.machines() == []
     assert "app-web=0" in guest_rkt("status", uuid)
+
+
+def test_journalctl_shows_a_machine_what_its_apps_print(
+    guest_rkt: GuestRkt, make_aci: MakeAci, eventually: Eventually
+) -> None:
+    gate = f"{guest_rkt.directory}/gate"
+    guest_rkt.guest("mkfifo", gate)
+    script = (
+        "echo one; echo '<3>two'; ls /var/log/journal /proc/1/root/var/log/journal 2>&1;"
+        f"read line < /gate; echo $line; {UNTIL_TERM}"
+    )
+    web = guest_rkt.image(make_aci(["/bin/sh", "-c", script], name="example.com/web"))
+    side = guest_rkt.image(make_aci(["/bin/sh", "-c", "echo beside"], name="example.com/side"))
+    guest, uuid_file = guest_rkt.guest, f"{guest_rkt.directory}/uuid"
+    volume = (f"--volume=gate,kind=host,source={gate}", "--mount=volume=gate,target=/gate")
+    run = ("run", "--net=none", "--hostname=shop", f"--uuid-file-save={uuid_file}", *volume, web, side)
+    guest_rkt.serve("machine", *run)
+    uuid = guest("cat", uuid_file).stdout.strip()
+    of_machine = ("-M", f"rkt-{uuid}", "--quiet")
+
+    eventually(lambda: len(guest_rkt.journal(*of_machine)) == 5)
+    one, two, *hidden = guest_rkt.journal(*of_machine, "-t", "web")
+    assert (one, two) == ("one", "two")
+    assert "/var/log/journal: No such file or directory" in hidden[0], "the files are in no app's root"
+    assert "/proc/1/root/var/log/journal: Permission denied" in hidden[1]
+    assert guest_rkt.journal(*of_machine, "-t", "side") == ["beside"]
+    assert guest_rkt.journal(*of_machine, "-p", "err") == ["two"]
+    assert guest_rkt.journal(*of_machine, "-b", "RKT_APP=side") == ["beside"]
+    entry = json.loads(guest("journalctl", *of_machine, "-t", "web", "-n", "1", "-o", "json").stdout)
+    assert (entry["_MACHINE_ID"], entry["_HOSTNAME"]) == (uuid.replace("-", ""), "shop")
+    shown = guest("journalctl", *of_machine, "--no-pager", "-t", "web", "-p", "err").stdout
+    assert re.search(r" shop web\[\d+\]: two$", shown.strip())
+
+    guest("sleep", "1.5")  # long enough for the small supervisor to have taken over
+    follow = guest.inside("journalctl", *of_machine, "-f", "-n", "0", "-o", "cat")
+    with subprocess.Popen(follow, stdout=subprocess.PIPE, text=True) as following:
+        try:
+            assert following.stdout is not None
+            eventually(lambda: _waits(following.pid))
+            guest("sh", "-c", f"echo come and gone > {gate}")
+            assert following.stdout.readline() == "come and gone\n"
+        finally:
+            following.kill()
+
+    guest("systemctl", "stop", "machine")
+    assert guest.property("machine", "Result") == "success"
+    files = f"{guest_rkt.directory}/pods/run/{uuid}/journal"
+    path = f"{files}/{uuid.replace('-', '')}/system.journal"
+    assert "State: OFFLINE" in guest("journalctl", "--header", f"--file={path}").stdout
+    guest("journalctl", "--verify", f"--file={path}")
+    assert {"come and gone", "bye"} <= set(guest_rkt.journal("--quiet", "-D", files, "-t", "web"))
+
+
+def _waits(pid: int) -> bool:
+    """Whether the journalctl that nsenter has become waits for something to come."""
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split() or [str(pid)]:
+        if "poll" not in Path(f"/proc/{child}/wchan").read_text():
+            return False
+    return True
+
+
+def test_a_supervisor_that_is_killed_leaves_a_journal_that_can_be_read(
+    guest_rkt: GuestRkt, make_aci: MakeAci, eventually: Eventually
+) -> None:
+    script = f"i=0; while [ $i -lt 300 ]; do echo $i; i=$((i+1)); done; {UNTIL_TERM}"
+    image = guest_rkt.image(make_aci(["/bin/sh", "-c", script], name="example.com/counts"))
+    guest = guest_rkt.guest
+    guest_rkt.serve("killed", "run", "--net=none", image)
+    uuid = guest_rkt.running()
+    eventually(lambda: len(guest_rkt.journal("-M", f"rkt-{uuid}", "--quiet")) == 300)
+    guest("systemctl", "kill", "--signal=KILL", "killed")
+    eventually(lambda: guest.property("killed", "ActiveState") == "failed")
+    files = f"{guest_rkt.directory}/pods/run/{uuid}/journal"
+    assert guest_rkt.journal("--quiet", "-D", files) == [str(number) for number in range(300)]
 
 
 def test_the_pod_of_a_session_has_a_scope_of_its_own(

@@ -280,14 +280,21 @@ class Start:
 
     # -- the apps
 
+    def _own_journal(self, init: int) -> PodJournal | None:
+        """The journal that `journalctl -M` shows of a pod that machined knows; no pod fails for its lack."""
+        from rkt.stage1.native.journal import PodJournal
+
+        try:
+            return PodJournal(self.invocation.pod_dir, self._hostname(), init)
+        except OSError as error:
+            self.not_enforced.append(f"systemd: no journal of the pod's own: {error.strerror}")
+            self._write_remarks()
+            return None
+
     def _supervisor(self, init: int, signals: Signals) -> Supervisor:
         import time
 
-        own_journal = None
-        if self.registered:
-            from rkt.stage1.native.journal import PodJournal
-
-            own_journal = PodJournal(self.invocation.pod_dir, self._hostname(), init)
+        own_journal = self._own_journal(init) if self.registered else None
         launcher = Launcher(self, init, own_journal)
         supervisor = Supervisor(self.invocation.pod_dir, init, signals, 1, launcher)
         supervisor.notifier = systemd.notifier()
