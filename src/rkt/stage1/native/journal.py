@@ -100,9 +100,7 @@ class PodJournal:
             boot = stream.read().strip().replace("-", "")
         machine = _machine_of(pod_dir)
         self.hostname = hostname
-        self._file = JournalFile(
-            f"{pod_dir}/{FILES}/{machine}", bytes.fromhex(machine), bytes.fromhex(boot)
-        )
+        self._file = JournalFile(f"{pod_dir}/{FILES}/{machine}", bytes.fromhex(machine), bytes.fromhex(boot))
         fields = {
             "_BOOT_ID": boot,
             "_MACHINE_ID": machine,
