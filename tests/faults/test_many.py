@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from typing import TYPE_CHECKING
 
 import pytest
@@ -41,9 +42,11 @@ def test_pods_at_once_have_addresses_of_their_own(rkt: Rkt, make_aci: MakeAci, c
     rkt(IMAGE, "fetch", image)
     runs = [_start(rkt.argv(IMAGE, "run", "--detach", image)) for _ in range(count)]
     try:
-        outputs = [process.communicate(timeout=240) for process in runs]
+        outputs = [process.communicate(timeout=900) for process in runs]
         assert [process.returncode for process in runs] == [0] * count, [err for _, err in outputs if err]
+        begun = time.monotonic()
         pods = json.loads(rkt("list", "--format=json").stdout)
+        print(f"list of {count} pods: {time.monotonic() - begun:.3f} s")
         addresses = {pod["networks"][0]["ip"] for pod in pods}
         assert len(addresses) == count
         assert {pod["state"] for pod in pods} == {"running"}
@@ -52,6 +55,8 @@ def test_pods_at_once_have_addresses_of_their_own(rkt: Rkt, make_aci: MakeAci, c
     finally:
         uuids = rkt("list", "--no-legend", "--full").stdout.split()[0::1]
         names = [word for word in uuids if len(word) == 36]
-        rkt("stop", "--force", *names, code=None, timeout=120)
-    rkt("rm", *names, timeout=120)
+        begun = time.monotonic()
+        rkt("stop", "--force", *names, code=None, timeout=600)
+    rkt("rm", *names, timeout=600)
+    print(f"removal of {count} pods: {time.monotonic() - begun:.1f} s")
     assert rkt("list", "--no-legend").stdout == ""
