@@ -9,7 +9,14 @@ import os
 
 from cni import invoke
 from cni.cache import Attachment, Cache
-from cni.errors import DECODING_FAILURE, INCOMPATIBLE_VERSION, INTERNAL, INVALID_ENVIRONMENT, CniError
+from cni.errors import (
+    DECODING_FAILURE,
+    INCOMPATIBLE_VERSION,
+    INTERNAL,
+    INVALID_CONFIG,
+    INVALID_ENVIRONMENT,
+    CniError,
+)
 from cni.fields import Fields
 from cni.types import names
 from cni.types import version as versions
@@ -163,14 +170,24 @@ class Runtime:
     def validate(self, network: NetworkConfig) -> frozenset[str]:
         """Raise unless every plugin exists and speaks the network's version; the capabilities of all."""
         for plugin in network.plugins:
-            spoken = self.supported_versions(plugin.type)
-            if (network.version or versions.IMPLICIT) not in spoken:
-                raise CniError(
-                    INCOMPATIBLE_VERSION,
-                    f"plugin {plugin.type} does not support config version {network.version!r}",
-                    f"it supports {', '.join(spoken)}",
-                )
+            self._check_version(plugin.type, network.version)
         return frozenset().union(*(plugin.capabilities for plugin in network.plugins))
+
+    def problems(self, network: NetworkConfig) -> list[CniError]:
+        """All that stands in the way of running `network`: each plugin, and the IPAM plugin it names."""
+        found = []
+        for plugin in network.plugins:
+            try:
+                kinds = [plugin.type, Fields(plugin.config).mapping("ipam").string("type")]
+            except ValueError as bad:
+                found.append(CniError(INVALID_CONFIG, f"plugin {plugin.type}: {bad}"))
+                continue
+            for kind in filter(None, kinds):
+                try:
+                    self._check_version(kind, plugin.version or network.version)
+                except CniError as problem:
+                    found.append(problem)
+        return found
 
     def supported_versions(self, plugin: str) -> tuple[str, ...]:
         """The versions that `plugin` says it speaks."""
@@ -206,6 +223,15 @@ class Runtime:
             return spoken
         except ValueError as bad:
             raise CniError(DECODING_FAILURE, f"the version of {plugin} makes no sense", str(bad)) from None
+
+    def _check_version(self, plugin: str, version: str) -> None:
+        spoken = self.supported_versions(plugin)
+        if (version or versions.IMPLICIT) not in spoken:
+            raise CniError(
+                INCOMPATIBLE_VERSION,
+                f"plugin {plugin} does not support config version {version!r}",
+                f"it supports {', '.join(spoken)}",
+            )
 
     def _check_names(self, network: NetworkConfig, attachment: Attachment) -> None:
         names.check_network_name(network.name)

@@ -16,12 +16,16 @@ from rkt.cli.version import RKT_VERSION
 
 PROGRAMS = [
     name
-    for name, package in (("rkt", "rkt"), ("actool", "appc"))
+    for name, package in (("rkt", "rkt"), ("actool", "appc"), ("cnitool", "cni"))
     if (Path(__file__).parent.parent.parent / "src" / package / "cli/main.py").exists()
 ]
 
 
-VERSIONS = {"rkt": "rkt Version: 0.1.0\n", "actool": "actool version 0.8.11"}
+VERSIONS = {
+    "rkt": "rkt Version: 0.1.0\n",
+    "actool": "actool version 0.8.11",
+    "cnitool": "cnitool version 1.1.0",
+}
 
 
 def version(*argv: str | Path, **keywords: object) -> str:

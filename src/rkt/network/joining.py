@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from cni import jsontext, volatile
+from cni import exclusion, jsontext, volatile
 from cni.errors import CniError
 from cni.fields import Fields
 from rkt.errors import RktError
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rkt.network.netinfo import NetInfo
     from rkt.network.plan import Plan
 
-LOCK = "/run/rkt-platform/network.lock"
+LOCK = exclusion.PATH
 
 
 def setup(
@@ -48,6 +48,7 @@ def setup(
         flags.check_ports_allowed(net)
     chosen = definitions.select(net, local_config)
     _check_plugins(chosen, local_config)
+    _load_plugins(chosen)
     os.makedirs(f"{pod_dir}/{plan.DIRECTORY}", mode=0o700, exist_ok=True)
     wanted = plan.make(uuid, pod_dir, netns_path, definitions.plugin_path(local_config), chosen, forwards)
     with _Locks(pod_dir) as locks:
@@ -128,6 +129,18 @@ def _check_plugins(chosen: list[definitions.Definition], local_config: str) -> N
                 f'error adding network "{each.network.name}": {missing.msg}',
                 hint=f"put the plugin's executable into {path[-1]}",
             )
+
+
+def _load_plugins(chosen: list[definitions.Definition]) -> None:
+    """Import here what the child that joins needs, and the one that leaves would need again: they inherit it."""
+    from cni import plugins
+    from cni.plugins import loopback  # noqa: F401
+
+    for each in chosen:
+        for plugin in each.network.plugins:
+            for name in (plugin.type, Fields(plugin.config).mapping("ipam").string("type")):
+                if plugins.is_builtin(name):
+                    plugins.load(name)
 
 
 def _runtime(wanted: Plan) -> Runtime:
