@@ -15,6 +15,8 @@ its name to ``plugin`` in ``lib/cni/``:
     GC. Default: `delete` for each attachment in `cni.state` that is not valid, then the IPAM plugin's GC.
 ``VERSIONS: tuple[str, ...]`` (optional)
     The versions it speaks. Default: all.
+``command(arguments: list[str]) -> int`` (optional)
+    What the executable does when it is called with arguments, which no runtime does: the exit status.
 
 They raise CniError; ValueError is taken for a bad configuration (code 7), OSError for code 999.
 """
@@ -38,13 +40,17 @@ if TYPE_CHECKING:
 
 
 PLUGINS = {
+    "bandwidth": "cni.plugins.bandwidth",
     "bridge": "cni.plugins.bridge",
+    "debug": "cni.plugins.debug",
+    "dhcp": "cni.ipam.dhcp.plugin",
     "host-local": "cni.ipam.host_local",
     "loopback": "cni.plugins.loopback",
     "portmap": "cni.plugins.portmap",
     "ptp": "cni.plugins.ptp",
     "tuning": "cni.plugins.tuning",
     "static": "cni.ipam.static",
+    "sql": "cni.ipam.sql.plugin",
 }
 
 

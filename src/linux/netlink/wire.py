@@ -139,6 +139,10 @@ def u32(kind: int, value: int) -> bytes:
     return attribute(kind, pack(_U32, value))
 
 
+def u64(kind: int, value: int) -> bytes:
+    return attribute(kind, pack(_U64, value))
+
+
 def be16(kind: int, value: int) -> bytes:
     return attribute(kind, pack(_BE16, value))
 
