@@ -7,6 +7,7 @@ left out for verbs that parse for themselves.
 
 from __future__ import annotations
 
+import os
 import sys
 
 from console import terminal
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Sequence
     from types import ModuleType
+    from typing import NoReturn
 
     from console.parser import Parser
     from console.verbs import Program, Verb
@@ -55,6 +57,36 @@ def main(program: Program, argv: Sequence[str] | None = None, out: Output | None
             return program.failure
         return _fail(out, error, program.failure)
     return code
+
+
+def process(program: Program, output: type[Output] = Output) -> NoReturn:
+    """Be the whole process: run the command line and end, without taking the interpreter down first.
+
+    That would free each object one by one, 10 ms of CPU for memory that the kernel takes back at a stroke.
+    """
+    _hold_standard_descriptors()
+    code = main(program, out=output())
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            pass  # told already
+    os._exit(code)
+
+
+def _hold_standard_descriptors() -> None:
+    """A standard descriptor that the caller closed must not become that of the next file to be opened.
+
+    What stands in its place fails as the closed one would: it cannot be read, or not be written.
+    """
+    for fd, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(fd)
+        except OSError:
+            # The lowest number that is free is this one.
+            os.open("/dev/null", os.O_RDONLY if fd else os.O_WRONLY)
+            os.set_inheritable(fd, True)  # noqa: FBT003  it takes no keyword
+            setattr(sys, name, open(fd, "w" if fd else "r", closefd=False))  # noqa: SIM115  for all its life
 
 
 def _fail(out: Output, error: Exception, code: int) -> int:

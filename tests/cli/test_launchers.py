@@ -111,3 +111,28 @@ def test_installed_by_pip(checkout: Path, tmp_path: Path) -> None:
         [tmp_path / "venv/bin/rkt", "help", "signing"], capture_output=True, text=True, check=False
     )
     assert helped.stdout == (checkout / "src/rkt/help/signing.txt").read_text()
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_closed_standard_descriptors_fail_as_closed_ones_do(name: str, checkout: Path) -> None:
+    """What the caller closed must not become the next file that is opened, nor make a traceback."""
+    command = [checkout / "bin" / name, "version"]
+
+    def without_output() -> None:
+        os.close(1)
+
+    done = subprocess.run(
+        command, stdout=None, stderr=subprocess.PIPE, text=True, check=False, preexec_fn=without_output
+    )
+    assert done.returncode != 0
+    assert "Bad file descriptor" in done.stderr
+    assert "Traceback" not in done.stderr
+    done = subprocess.run(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=None,
+        text=True,
+        check=False,
+        preexec_fn=lambda: (os.close(0), os.close(2)),
+    )
+    assert (done.returncode, done.stdout[:12]) == (0, VERSIONS[name][:12])

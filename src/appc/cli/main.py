@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-
 from console.verbs import GlobalFlag, Program, Verb
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import NoReturn
 
 #: The version of the specification that is implemented.
 SPECIFICATION = "0.8.11"
@@ -49,5 +48,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run(PROGRAM, argv)
 
 
+def command() -> NoReturn:
+    """The command as a process of its own."""
+    from console.main import process
+
+    process(PROGRAM)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    command()

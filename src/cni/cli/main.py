@@ -73,7 +73,7 @@ def command() -> NoReturn:
     """The command as a process of its own."""
     from console.main import process
 
-    process(PROGRAM, _Errors())
+    process(PROGRAM, _Errors)
 
 
 if __name__ == "__main__":

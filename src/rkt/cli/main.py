@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
 
 from console.verbs import GlobalFlag, Program, Verb
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+    from typing import NoReturn
 
     from rkt.settings import GlobalOptions
 
@@ -137,5 +137,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run(PROGRAM, argv)
 
 
+def command() -> NoReturn:
+    """The command as a process of its own."""
+    from console.main import process
+
+    process(PROGRAM)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    command()
