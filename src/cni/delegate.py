@@ -20,6 +20,11 @@ def ipam_type(request: Request) -> str:
     return request.ipam.string("type")
 
 
+def needs_interface(request: Request) -> bool:
+    """Whether the IPAM plugin asks through the container's interface: it is there from ADD to after DEL."""
+    return ipam_type(request) == "dhcp"
+
+
 def add(request: Request, plugin: str = "") -> Result:
     """ADD on `plugin` (default: the IPAM plugin). When it fails, its DEL has been run."""
     try:

@@ -57,6 +57,17 @@ def configure(
         _wait_for_detection(namespaces, pair)
 
 
+def bring_up(namespaces: Namespaces, pair: Pair) -> None:
+    """The container's end up without an address, for an IPAM plugin that asks the network for one."""
+    from linux.namespaces import inside
+
+    with inside(f"/proc/thread-self/fd/{namespaces.fd}"):
+        sysctl.of_interface("ipv6", pair.container, "accept_ra", 0)
+    batch = Batch(namespaces.container)
+    batch.add(link.change(pair.container, up=True))
+    batch.commit()
+
+
 def settings(interface: str, ips: Sequence[IPConfig], *, detect_duplicates: bool) -> None:
     """Kernel settings of the interface, from inside its namespace, before it is up.
 

@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
     from cni.request import Request
 
-_DHCP = "dhcp"
-
 
 class Steps:
     """Runs steps one by one; `finish` raises the first failure, with the others as notes."""
@@ -67,10 +65,13 @@ def unrecorded(request: Request) -> None:
     ips = [each.address for each in previous.ips] if previous is not None else []
     steps.run(lambda: masquerade.remove(ips, owner(request)))
     steps.run(lambda: foreign.remove_masquerade(request.name, request.container_id, request.ifname))
+    if delegate.needs_interface(request):
+        release_address(request, steps)
     netns = request.netns
     if netns is not None:
         steps.run(lambda: veth.delete_in_container(netns, request.ifname))
-    release_address(request, steps)
+    if not delegate.needs_interface(request):
+        release_address(request, steps)
     steps.finish()
 
 
@@ -84,7 +85,7 @@ def link_and_address(request: Request, record: Fields, steps: Steps) -> None:
     def delete_pair() -> None:
         veth.delete(record.string("veth"), record.string("mac"))
 
-    if delegate.ipam_type(request) == _DHCP:
+    if delegate.needs_interface(request):
         release_address(request, steps)
         steps.run(delete_pair)
     else:

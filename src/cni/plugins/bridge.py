@@ -38,7 +38,8 @@ class Config:
 
     __slots__ = (
         "bridge", "container_up", "detect_duplicates", "force_address", "guard", "hairpin", "has_ipam",
-        "is_default_gateway", "is_gateway", "isolated", "mac", "masquerade", "mtu", "promiscuous",
+        "ipam_needs_interface", "is_default_gateway", "is_gateway", "isolated", "mac", "masquerade", "mtu",
+        "promiscuous",
     )  # fmt: skip
 
     def __init__(self, request: Request) -> None:
@@ -57,6 +58,7 @@ class Config:
         self.container_up = not fields.boolean("disableContainerInterface")
         self.mac = options.mac(request)
         self.has_ipam = options.has_ipam(request)
+        self.ipam_needs_interface = delegate.needs_interface(request)
         if self.hairpin and self.promiscuous:
             raise request.refuse("cannot set hairpin mode and promiscuous mode at the same time")
         if not self.container_up and self.has_ipam:
@@ -152,12 +154,12 @@ def collect(request: Request) -> None:
 def _make(
     request: Request, config: Config, namespaces: Namespaces, pair: Pair, made: dict[str, object]
 ) -> Result:
-    given = delegate.add(request) if config.has_ipam else None
-    ips = _addresses(config, given)
-    made["ips"] = [str(each.address) for each in ips]
-    made["masquerade"] = config.masquerade and bool(ips)
+    given: Result | None = None
+    if config.has_ipam and not config.ipam_needs_interface:
+        given = delegate.add(request)
+        made["ips"] = [str(each.address) for each in _addresses(config, given)]
+        made["masquerade"] = config.masquerade
     made["guarded"] = config.guard
-    routes = _routes(config, given, ips)
     with Lock("bridge"):
         # Known before it is made: an ADD that is killed in between leaves a bridge that is found again.
         made["madeBridge"] = link.get(namespaces.host, config.bridge) is None
@@ -167,6 +169,15 @@ def _make(
         if bridge.alias != _ALIAS:
             # Somebody else's, which may have taken over the hardware address of its new port.
             bridge = link.get(namespaces.host, config.bridge) or bridge
+    if config.has_ipam and config.ipam_needs_interface:
+        interface.bring_up(namespaces, pair)
+        interface.wait_until_forwarding(namespaces, pair.host, _UP_DEADLINE)
+        given = delegate.add(request)
+        made["ips"] = [str(each.address) for each in _addresses(config, given)]
+        made["masquerade"] = config.masquerade
+        state.save(request, NAME, made)
+    ips = _addresses(config, given)
+    routes = _routes(config, given, ips)
     if config.container_up:
         interface.configure(
             namespaces,
@@ -178,7 +189,7 @@ def _make(
     if config.is_gateway and ips:
         _make_gateway(request, config, namespaces, bridge, ips, made)
     owner = teardown.owner(request)
-    if made["masquerade"]:
+    if made.get("masquerade"):
         masquerade.add([each.address for each in ips], owner)
     if config.guard:
         mac_guard.add(pair.host, pair.container_mac, owner)
