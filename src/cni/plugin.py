@@ -73,9 +73,17 @@ _CODES = {
 }
 
 
-def main(name: str) -> int:
-    """Be the built-in plugin `name`: the exit status of a process that has done all its input and output."""
-    return serve(plugins.load(name), name)
+def main(name: str, arguments: list[str] | None = None) -> int:
+    """Be the built-in plugin `name`: the exit status of a process that has done all its input and output.
+
+    With `arguments` it is no runtime that calls, and the plugin may have a command of its own.
+    """
+    module = plugins.load(name)
+    command = getattr(module, "command", None) if arguments else None
+    if command is not None:
+        status: int = command(arguments)
+        return status
+    return serve(module, name)
 
 
 def serve(module: Plugin, name: str = "") -> int:
