@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 __all__ = ["Attachment", "Runtime"]
 
 _LONGEST_FILE_NAME = 255  # NAME_MAX
+_NOWHERE = "/nonexistent"  # what built-in plugins get for a path: it must not be empty
 _VERBS = {
     "ADD": "add",
     "DEL": "delete",
@@ -298,7 +299,7 @@ class Runtime:
             "CNI_NETNS": attachment.netns if attachment else "",
             "CNI_IFNAME": attachment.ifname if attachment else "",
             "CNI_ARGS": ";".join(f"{key}={value}" for key, value in attachment.args) if attachment else "",
-            "CNI_PATH": ":".join(self.path),
+            "CNI_PATH": ":".join(self.path) or _NOWHERE,
         }
         try:
             found = invoke.find(plugin.type, self.path)
