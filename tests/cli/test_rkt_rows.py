@@ -212,6 +212,31 @@ def test_32_volumes(
     assert expected in "\n".join(sh(rkt, image, script, *flags, pod=pod, code=code))
 
 
+def test_32_an_implicit_volume_is_told(rkt: Rkt, make_aci: MakeAci) -> None:
+    points = [{"name": "work", "path": "/work"}]
+    image = make_aci(["/bin/sh"], name="example.com/points", app={"mountPoints": points})
+    told = "app points: no volume for /work: it gets an empty one that goes with the pod"
+    assert any(told in line for line in sh(rkt, image, "ls /work"))
+    given = sh(rkt, image, "ls /work", pod=("--volume=work,kind=empty",))
+    assert not any(told in line for line in given)
+
+
+@pytest.mark.parametrize(("kind", "number"), [("uid", 65535), ("uid", 65536), ("gid", 70000)])
+def test_32_an_empty_volume_belongs_to_an_id_of_the_pod(
+    rkt: Rkt, shell: Path, kind: str, number: int
+) -> None:
+    pod = (f"--volume=v,kind=empty,{kind}={number}",)
+    words = ("stat -c '%u %g' /v", "--mount=volume=v,target=/v")
+    owners = f"{number} 0" if kind == "uid" else f"0 {number}"
+    if number < 65536:
+        assert sh(rkt, shell, *words, pod=pod)[0] == owners
+        return
+    *_, error, hint = sh(rkt, shell, *words, pod=pod, code=254)
+    assert error == f'run: volume "v": {kind} {number} is beyond the 65536 IDs of the pod'
+    assert hint == "hint: take a lower one, or `--private-users=false`"
+    assert sh(rkt, shell, *words, pod=(*pod, "--private-users=false"))[0] == owners
+
+
 def test_32_two_apps_share_a_volume(rkt: Rkt, shell: Path, source: Path) -> None:
     wait = "while [ ! -e /v/done ]; do sleep 0.05; done; cat /v/done"
     argv = [*RUN, f"--volume=v,kind=host,source={source}", "--mount=volume=v,target=/v"]

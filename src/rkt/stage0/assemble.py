@@ -36,6 +36,8 @@ def assemble(settings: GlobalOptions, pods: PodDirectory, options: PodOptions, o
             )
         else:
             manifest = podmanifest.build_pod_manifest(options, _images(settings, store, options, out))
+            for name, path in podmanifest.implicit_mounts(manifest, options):
+                out.warn(f"app {name}: no volume for {path}: it gets an empty one that goes with the pod")
         flavour, stage1_image = _stage1(settings, store, options, out)
         wanted = prepare.Preparation(
             manifest=manifest.encode(),

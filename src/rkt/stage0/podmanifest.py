@@ -21,6 +21,7 @@ from appc.types.isolators import (
     SECCOMP_REMOVE,
     SECCOMP_RETAIN,
     Isolators,
+    Resource,
 )
 from appc.types.mounts import Mount, cleaned
 from appc.types.names import ACName
@@ -46,6 +47,7 @@ _REPLACED = {
     SECCOMP_REMOVE: (SECCOMP_RETAIN,),
 }
 _PROTOCOLS = ("tcp", "udp", "sctp")
+_LARGEST = 2**63 - 1
 #: Where a stage1 reads how to connect the streams of an app (rkt's names).
 STREAM_ANNOTATION = "coreos.com/rkt/stage2/"
 
@@ -55,14 +57,6 @@ class Image(NamedTuple):
 
     id: ImageID
     manifest: ImageManifest
-
-
-class EffectiveMount(NamedTuple):
-    """What is mounted where: `path` starts at the root of the app and is clean; `read_only` is decided."""
-
-    path: str
-    volume: Volume
-    read_only: bool
 
 
 # --- from a command line ---
@@ -101,7 +95,7 @@ def build_pod_manifest(
                 image=RuntimeImage(id=image.id, name=image.manifest.name, labels=image.manifest.labels),
                 app=app.replace(environment=env),
                 read_only_root_fs=wanted.readonly_rootfs,
-                mounts=_merged_mounts(options.mounts, wanted.mounts),
+                mounts=_merged_mounts(name, options.mounts, wanted.mounts),
                 annotations=annotations,
             )
         )
@@ -151,12 +145,25 @@ def _stream_modes(wanted: AppOptions) -> dict[str, str]:
     return {STREAM_ANNOTATION + stream: mode for stream, mode in modes.items() if mode is not None}
 
 
-def _merged_mounts(pod: Sequence[Mount], app: Sequence[Mount]) -> tuple[Mount, ...]:
-    """The mounts of all apps and those of this one; of two on one path the later, and the app's, counts."""
-    by_path: dict[str, Mount] = {}
-    for mount in (*pod, *app):
-        by_path[cleaned(mount.path)] = mount
+def _merged_mounts(name: ACName, pod: Sequence[Mount], app: Sequence[Mount]) -> tuple[Mount, ...]:
+    """The mounts of all apps and those of this one, which count where both speak of a path."""
+    _no_path_twice("all apps", pod)
+    _no_path_twice(f"app {name}", app)
+    by_path = {cleaned(mount.path): mount for mount in (*pod, *app)}
     return tuple(by_path.values())
+
+
+def _no_path_twice(whose: str, mounts: Sequence[Mount]) -> None:
+    """RktError for two mounts at one path: one of the volumes would never be seen."""
+    taken: dict[str, Mount] = {}
+    for mount in mounts:
+        path = cleaned(mount.path)
+        if path in taken:
+            raise RktError(
+                f"{whose}: the volumes {quoted(taken[path].volume)} and {quoted(mount.volume)} are both "
+                f"to be mounted at {path}"
+            )
+        taken[path] = mount
 
 
 # --- from a file ---
@@ -240,6 +247,7 @@ def _reified(manifest: PodManifest) -> PodManifest:
     apps = []
     for app in manifest.apps:
         mounts = list(app.mounts)
+        _no_path_twice(f"app {app.name}", mounts)
         taken = {cleaned(mount.path) for mount in mounts}
         for point in app.app.mount_points if app.app else ():
             if cleaned(point.path) in taken:
@@ -293,10 +301,22 @@ def _with_pod_port(manifest: PodManifest, exposed: ExposedPort) -> ExposedPort:
 def _checked(manifest: PodManifest) -> PodManifest:
     """`manifest` as it will be read back: what was put together must be as sound as what was read."""
     _host_ports(manifest)
+    _amounts("pod", manifest.isolators)
+    for app in manifest.apps:
+        if app.app is not None:
+            _amounts(f"app {app.name}", app.app.isolators)
     try:
         return PodManifest.from_json(jsonfield.parse(manifest.encode()))
     except ValueError as error:
         raise RktError(str(InvalidManifest("pod manifest", jsonfield.reasons(error)))) from None
+
+
+def _amounts(whose: str, isolators: Isolators) -> None:
+    """RktError for a limit that no kernel can hold, and that would mean none if it were cut short."""
+    for isolator in isolators:
+        limit = isolator.setting.limit if isinstance(isolator.setting, Resource) else None
+        if limit is not None and limit.value() > _LARGEST:
+            raise RktError(f"{whose}: {isolator.name}: the limit {limit} is more than {_LARGEST} (2^63 - 1)")
 
 
 def _host_ports(manifest: PodManifest) -> None:
@@ -322,28 +342,8 @@ def _host_ports(manifest: PodManifest) -> None:
         taken.append((exposed, port))
 
 
-def effective_mounts(manifest: PodManifest, app: RuntimeApp) -> list[EffectiveMount]:
-    """What to mount in `app`, outer paths first. RktError for a volume that is not there.
-
-    A volume that says whether it is read-only decides; else the image's mount point of that path does, or
-    the one of that name (rkt's order).
-    """
-    points = app.app.mount_points if app.app else ()
-    found = []
-    for mount in app.mounts:
-        volume = mount.app_volume or manifest.volume(mount.volume)
-        if volume is None:
-            raise RktError(f"could not find volume {quoted(mount.volume)}")
-        path = cleaned(mount.path)
-        point = next((p for p in points if cleaned(p.path) == path), None) or next(
-            (p for p in points if p.name == mount.volume), None
-        )
-        read_only = volume.read_only if volume.read_only is not None else bool(point and point.read_only)
-        found.append(EffectiveMount(path, volume, read_only))
-    return sorted(found, key=lambda item: item.path.split("/"))
-
-
-def implicit_volumes(manifest: PodManifest, options: PodOptions) -> list[ACName]:
-    """The empty volumes that nobody asked for: the user should hear that they go with the pod."""
+def implicit_mounts(manifest: PodManifest, options: PodOptions) -> list[tuple[ACName, str]]:
+    """Apps and paths with an empty volume nobody asked for: users should hear that it goes with the pod."""
     asked = {volume.name for volume in options.volumes}
-    return [volume.name for volume in manifest.volumes if volume.name not in asked]
+    mounts = [(app.name, mount) for app in manifest.apps for mount in app.mounts]
+    return [(name, mount.path) for name, mount in mounts if mount.volume not in asked]

@@ -18,9 +18,9 @@ from rkt.stage0.podmanifest import (
     app_name,
     build_pod_manifest,
     check_pod_manifest,
-    effective_mounts,
-    implicit_volumes,
+    implicit_mounts,
 )
+from rkt.stage1.native import plan
 
 APP: dict[str, Any] = {
     "exec": ["/bin/server", "--fast"],
@@ -178,7 +178,7 @@ def test_mount_points_without_a_volume_get_an_empty_one() -> None:
         ("data", "/data/"),
         ("server-work", "/work"),
     ]
-    assert implicit_volumes(manifest, options) == ["server-work"]
+    assert implicit_mounts(manifest, options) == [("server", "/work")]
 
 
 def test_implicit_names_do_not_collide() -> None:
@@ -200,19 +200,58 @@ def test_the_mount_of_the_app_beats_that_of_the_pod() -> None:
     assert [mount.volume for mount in manifest.apps[0].mounts if mount.path.startswith("/m")] == ["two"]
 
 
+@pytest.mark.parametrize("second", ["/m", "/m/", "/./x/../m"])
+def test_two_mounts_at_one_path_are_refused(second: str) -> None:
+    volumes = ("--volume=one,kind=empty", "--volume=two,kind=empty")
+    mounts = ("--mount=volume=one,target=/m", f"--mount=volume=two,target={second}")
+    told = 'the volumes "one" and "two" are both to be mounted at /m'
+    assert str(refused(*volumes, "x", *mounts)) == f"app server: {told}"
+    assert str(refused(*volumes, *mounts, "x")) == f"all apps: {told}"
+    value = build(*volumes, "x", mounts[0]).to_json()
+    assert isinstance(value["apps"], list)
+    value["apps"][0]["mounts"].append({"volume": "two", "path": second})
+    with pytest.raises(RktError, match=f"app server: {told}"):
+        check_pod_manifest(json.dumps(value).encode(), lambda _: image())
+
+
+def _mounts(manifest: PodManifest) -> list[tuple[str, bool]]:
+    volumes = {str(volume.name): plan.volume_plan("/pod", volume) for volume in manifest.volumes}
+    (app,) = manifest.apps
+    assert app.app is not None
+    return [(mount.path, mount.read_only) for mount in plan.mounts(app, app.app, volumes, "/pod")]
+
+
 @pytest.mark.parametrize(
     ("flag", "expected"), [("", True), (",readOnly=false", False), (",readOnly=true", True)]
 )
 def test_the_volume_decides_about_read_only_before_the_mount_point(flag: str, expected: bool) -> None:
     manifest = build(f"--volume=data,kind=host,source=/srv{flag}", "x")
-    mounts = {mount.path: mount.read_only for mount in effective_mounts(manifest, manifest.apps[0])}
-    assert mounts == {"/data": expected, "/work": False}
+    assert _mounts(manifest) == [("/data", expected), ("/work", False)]
 
 
 def test_outer_mounts_come_first() -> None:
     flags = ["--volume=v,kind=empty"] + [f"--mount=volume=v,target={path}" for path in ("/a/b", "/a-b", "/a")]
     manifest = build(*flags, "x", images=[image(app={"exec": ["/x"], "user": "0", "group": "0"})])
-    assert [mount.path for mount in effective_mounts(manifest, manifest.apps[0])] == ["/a", "/a/b", "/a-b"]
+    assert [path for path, _ in _mounts(manifest)] == ["/a", "/a/b", "/a-b"]
+
+
+# --- amounts ---
+
+
+@pytest.mark.parametrize("name", ["memory", "cpu", "block-bandwidth"])
+def test_a_limit_that_no_kernel_can_hold_is_refused(name: str) -> None:
+    def of(limit: str) -> list[Image]:
+        value = {"limit": limit} | ({"default": True} if name == "block-bandwidth" else {})
+        return [image(app=APP | {"isolators": [{"name": f"resource/{name}", "value": value}]})]
+
+    build("x", images=of("9223372036854775807"))
+    error = refused("x", images=of("9223372036854775808"))
+    assert str(error).startswith(f"app server: resource/{name}: the limit 9223372036854775808 is more than ")
+    assert "is more than 9223372036854775807" in str(refused("x", images=of("1e30")))
+
+
+def test_a_memory_limit_of_the_command_line_is_checked_too() -> None:
+    assert "resource/memory: the limit 16E is more" in str(refused("x", "--memory=16E"))
 
 
 # --- ports ---

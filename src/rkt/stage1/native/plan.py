@@ -6,6 +6,7 @@ import os
 
 from appc.schema.image import App, ImageManifest
 from appc.schema.pod import PodManifest
+from appc.types.mounts import cleaned
 from linux.named_tuple import NamedTuple
 from rkt.errors import RktError
 
@@ -67,7 +68,7 @@ def load(invocation: Invocation) -> PodPlan:
     """Read the plan of the pod that `invocation` names. RktError when the directory is not complete."""
     pod_dir = invocation.pod_dir
     manifest = PodManifest.parse(_read(pod_dir, "pod"))
-    volumes = {str(volume.name): _volume(pod_dir, volume) for volume in manifest.volumes}
+    volumes = {str(volume.name): volume_plan(pod_dir, volume) for volume in manifest.volumes}
     apps = tuple(_app(pod_dir, app, volumes) for app in manifest.apps)
     return PodPlan(manifest, apps, overlay=os.path.exists(f"{pod_dir}/overlay-prepared"))
 
@@ -86,54 +87,44 @@ def _app(pod_dir: str, runtime: RuntimeApp, volumes: dict[str, VolumePlan]) -> A
     app = runtime.app or image.app
     if app is None:
         raise RktError(f"{name}: neither the pod nor the image says what to execute")
-    mounts = [
-        MountPlan(path, volume, read_only=read_only)
-        for path, (volume, read_only) in _mounted(pod_dir, runtime, app, volumes).items()
-    ]
     return AppPlan(
         name=name,
         image_id=str(runtime.image.id),
         image=image,
         app=app,
-        # Outer paths first: a mount on /a must not hide the one on /a/b.
-        mounts=tuple(sorted(mounts, key=lambda mount: mount.path.split("/"))),
+        mounts=mounts(runtime, app, volumes, pod_dir),
         read_only_rootfs=runtime.read_only_root_fs,
         tree_id=_read(pod_dir, f"appsinfo/{name}/treeStoreID").decode(),
         lower=_read(pod_dir, f"appsinfo/{name}/rootfs-path").decode(),
     )
 
 
-def _mounted(
-    pod_dir: str, runtime: RuntimeApp, app: App, volumes: dict[str, VolumePlan]
-) -> dict[str, tuple[VolumePlan, bool]]:
-    """The app's volume and whether it is read-only there, by path.
+def mounts(
+    runtime: RuntimeApp, app: App, volumes: dict[str, VolumePlan], pod_dir: str
+) -> tuple[MountPlan, ...]:
+    """What to mount in the app: outer paths first, as a mount on /a must not hide the one on /a/b.
 
-    A mount of the pod decides; a mount point that no mount speaks of gets the volume of its own name. A
-    volume that says whether it is read-only is obeyed, else the mount point of that path, or of that name,
-    is.
+    A volume that says whether it is read-only decides; else the image's mount point of that path does, or the
+    one of that name (rkt's order). RktError for a volume that is not there. Mount points that no mount speaks
+    of have got one when the pod was prepared.
     """
-    points = {point.path: point for point in app.mount_points}
+    paths = {cleaned(point.path): point for point in app.mount_points}
     names = {str(point.name): point for point in app.mount_points}
-    found: dict[str, tuple[VolumePlan, bool]] = {}
+    found = []
     for mount in runtime.mounts:
-        volume = (
-            _volume(pod_dir, mount.app_volume)
-            if mount.app_volume is not None
-            else volumes.get(str(mount.volume))
-        )
+        own = mount.app_volume
+        volume = volumes.get(str(mount.volume)) if own is None else volume_plan(pod_dir, own)
         if volume is None:
             raise RktError(f"{runtime.name}: could not find volume {mount.volume}")
-        point = points.get(mount.path) or names.get(str(mount.volume))
+        path = cleaned(mount.path)
+        point = paths.get(path) or names.get(str(mount.volume))
         default = point is not None and point.read_only
-        found[mount.path] = (volume, default if volume.read_only is None else volume.read_only)
-    for path, point in points.items():
-        if path not in found and str(point.name) in volumes:
-            volume = volumes[str(point.name)]
-            found[path] = (volume, point.read_only if volume.read_only is None else volume.read_only)
-    return found
+        found.append(MountPlan(path, volume, default if volume.read_only is None else volume.read_only))
+    return tuple(sorted(found, key=lambda mount: mount.path.split("/")))
 
 
-def _volume(pod_dir: str, volume: Volume) -> VolumePlan:
+def volume_plan(pod_dir: str, volume: Volume) -> VolumePlan:
+    """A volume of the pod's manifest, with the directory that an empty one has in the pod."""
     empty = volume.kind == "empty"
     return VolumePlan(
         name=volume.name,

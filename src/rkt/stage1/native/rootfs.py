@@ -58,6 +58,7 @@ def enter_empty_root(
     mount to use as /sys where a new sysfs may not be made (a pod in the host's network namespace);
     `journal_fd` one to have as /var/log/journal, where `journalctl -M` looks for it. No app sees that.
     """
+    _check_sysctls(sysctls)
     api.set_propagation("/", api.MountFlag.REC | api.MountFlag.PRIVATE)
     base = api.filesystem("tmpfs", (("size", "1m"), ("mode", "0755")), attributes=_A.NOSUID | _A.NODEV)
     proc = api.filesystem("proc", attributes=_NO_SUID_DEV_EXEC)
@@ -102,15 +103,23 @@ def _shared_memory() -> dict[str, int]:
     return {"shm": shm, "mqueue": queues}
 
 
-def _set_sysctl(key: str, value: str) -> None:
-    """Set a kernel parameter that is the pod's own: of its network, IPC or UTS namespace.
+def _check_sysctls(sysctls: dict[str, str]) -> None:
+    """RktError for a kernel parameter that is not the pod's own: of its network, IPC or UTS namespace.
 
-    Everything else belongs to the host and is refused (GHSA-w2j5-3rcx-vx7x, CVE-2022-0811).
+    Everything else belongs to the host (GHSA-w2j5-3rcx-vx7x, CVE-2022-0811).
     """
-    import re  # few pods have a sysctl
+    if not sysctls:
+        return
+    import re  # few pods have a sysctl; and this is before the host's files are out of reach
 
-    if not re.fullmatch(_SYSCTL, key) or ".." in key or not value.isprintable():
-        raise RktError(f"sysctl {key!r} is not a pod's own", hint="a pod has net.* and the IPC parameters")
+    for key, value in sysctls.items():
+        if not re.fullmatch(_SYSCTL, key) or ".." in key or not value.isprintable():
+            raise RktError(
+                f"sysctl {key!r} is not a pod's own", hint="a pod has net.* and the IPC parameters"
+            )
+
+
+def _set_sysctl(key: str, value: str) -> None:
     path = "proc/sys/" + key.replace(".", "/")
     try:
         fd = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)

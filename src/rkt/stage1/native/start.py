@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rkt.network.netinfo import NetInfo
     from rkt.stage1.abi import Invocation
     from rkt.stage1.native.journal import PodJournal
-    from rkt.stage1.native.plan import AppPlan
+    from rkt.stage1.native.plan import AppPlan, VolumePlan
 
 # The group of PID 1 itself, beside those of the apps: version 2 wants processes in leaves only. An app
 # cannot have this name, as an AC name has no underscore.
@@ -195,6 +195,7 @@ class Start:
                 fds.append(self._root(app, userns, shift))
                 for mount in app.mounts:
                     if mount.volume.kind == "empty":
+                        self._check_owner(mount.volume)
                         detached.make_empty(mount.volume, app, mount.path)
                     fd, remark = detached.volume(mount.volume, userns=userns)
                     fds.append(fd)
@@ -207,6 +208,16 @@ class Start:
                 os.close(fd)
             if userns is not None:
                 os.close(userns)
+
+    def _check_owner(self, volume: VolumePlan) -> None:
+        """RktError when an empty volume belongs to an ID that nobody in the pod's user namespace has."""
+        count = (self.invocation.private_users or (0, 1 << 32))[1]
+        for kind, number in (("uid", volume.uid), ("gid", volume.gid)):
+            if number >= count:
+                raise RktError(
+                    f'volume "{volume.name}": {kind} {number} is beyond the {count} IDs of the pod',
+                    hint="take a lower one, or `--private-users=false`",
+                )
 
     def _root(self, app: AppPlan, userns: int | None, shift: int | None) -> int:
         pod_dir = self.invocation.pod_dir
