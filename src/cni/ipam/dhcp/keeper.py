@@ -174,10 +174,13 @@ class Keeper:
         if lost:
             self._put_back()
             lease.routes = []
-            self._log(f"{self._name()}: has {format_ip(lease.address)} again")
         self.close()
         self.due = None if lease.expires is None else lease.renew_at
-        return self._save()
+        if not self._save():
+            return False
+        if lost:
+            self._log(f"{self._name()}: has {format_ip(lease.address)} again")
+        return True
 
     def _save(self) -> bool:
         """Write the lease down, unless it was given back meanwhile. Whether it is still wanted."""
@@ -191,7 +194,6 @@ class Keeper:
     def _lose(self, why: str) -> None:
         """The address may not be used any more, RFC 2131 4.4.5: off the interface, and ask for it again."""
         lease = self.lease
-        self._log(f"{self._name()}: lost {format_ip(lease.address)}: {why}")
         self.close()
         with self._socket() as socket:
             found = link.get(socket, lease.ifname)
@@ -214,6 +216,7 @@ class Keeper:
                 batch.commit()
         lease.state = leases.LOST
         self._save()
+        self._log(f"{self._name()}: lost {format_ip(lease.address)}: {why}")
         self._pauses = client.pauses(self._settings.resend_max, _FIRST_TRY)
         self.due = leases.now()
 
