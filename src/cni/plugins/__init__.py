@@ -44,6 +44,7 @@ PLUGINS = {
     "bridge": "cni.plugins.bridge",
     "debug": "cni.plugins.debug",
     "dhcp": "cni.ipam.dhcp.plugin",
+    "flannel": "cni.plugins.flannel",
     "host-local": "cni.ipam.host_local",
     "loopback": "cni.plugins.loopback",
     "portmap": "cni.plugins.portmap",
