@@ -84,8 +84,8 @@ class Known(Value):
 
     @property
     def lives(self) -> bool | None:
-        """Whether its network namespace is there; None when nobody has said which it is."""
-        return is_namespace(self.netns) if self.netns else None
+        """Whether its network namespace is there; None when that cannot be told from here."""
+        return namespace_lives(self.netns) if self.netns else None
 
     def to_json(self) -> dict[str, object]:
         """The attachment as commands show it: what is not known is empty, or null for `lives`."""
@@ -124,13 +124,19 @@ def attachments(caches: Iterable[Cache], *, network: str = "") -> list[Known]:
     return found
 
 
-def is_namespace(path: str) -> bool:
-    """Whether there is a namespace at `path`: the file that is left when its pin was lost is none."""
+def namespace_lives(path: str) -> bool | None:
+    """Whether there is a namespace at `path`: False only when nothing is there.
+
+    None for anything else that is there: a pin that lost its namespace, or one that was mounted in another
+    mount namespace, which cannot be seen from this one.
+    """
     try:
         # Every namespace is an inode of the one nsfs.
-        return os.stat(path).st_dev == os.stat("/proc/self/ns/net").st_dev
-    except (OSError, ValueError):
+        return os.stat(path).st_dev == os.stat("/proc/self/ns/net").st_dev or None
+    except (FileNotFoundError, NotADirectoryError):
         return False
+    except (OSError, ValueError):
+        return None
 
 
 def _recorded_addresses(plugin: str, request: Request) -> tuple[str, ...]:

@@ -21,6 +21,7 @@ TYPE_CHECKING = False  # not from typing: a plugin lives too short to import it
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from cni.fields import Fields
     from cni.types.address import Cidr
     from linux.netlink.wire import Request
 
@@ -59,6 +60,24 @@ class Mapping:
         self.host_ip = host_ip
         self.host_port = host_port
         self.container_port = container_port
+
+    @classmethod
+    def from_json(cls, fields: Fields) -> Mapping:
+        """As a record has it."""
+        return cls(
+            fields.string("protocol"),
+            fields.string("hostIP"),
+            fields.integer("hostPort"),
+            fields.integer("containerPort"),
+        )
+
+    def to_json(self) -> dict[str, object]:
+        return {
+            "protocol": self.protocol,
+            "hostIP": self.host_ip,
+            "hostPort": self.host_port,
+            "containerPort": self.container_port,
+        }
 
     def concerns(self, *, v6: bool) -> bool:
         """Whether it is for that family: every one is, unless its host address is of the other."""
@@ -116,6 +135,13 @@ def open_localnet(interface: str, *, lasting: bool) -> None:
             session.publish(TABLE, [(_LOCALNET, Element((interface,)))], {}, is_stale=lambda _: True)
         with Socket(ROUTE) as socket:
             _set_localnet(socket, interface, 1)
+
+
+def is_pair(interface: str) -> bool:
+    """Whether an interface of the host is the end of a pair: one that is an attachment's alone."""
+    with Socket(ROUTE) as socket:
+        found = link.get(socket, interface)
+    return found is not None and found.kind == "veth"
 
 
 def shut_localnet(interface: str) -> None:

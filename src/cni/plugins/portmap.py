@@ -70,7 +70,7 @@ def add(request: Request) -> Result:
             _reflect(result)
         if interface:
             # The record names it when it is the attachment's alone; else the table does.
-            port_maps.open_localnet(interface, lasting=not _is_pair(interface))
+            port_maps.open_localnet(interface, lasting=not port_maps.is_pair(interface))
         _forget_strays(config.mappings, targets)
     except BaseException as failure:
         try:
@@ -98,18 +98,10 @@ def delete(request: Request) -> None:
         _delete_unrecorded(request)
         return
     made = Fields(record)
-    mappings = [
-        Mapping(
-            each.string("protocol"),
-            each.string("hostIP"),
-            each.integer("hostPort"),
-            each.integer("containerPort"),
-        )
-        for each in made.mappings("mappings")
-    ]
+    mappings = [Mapping.from_json(each) for each in made.mappings("mappings")]
     targets = teardown.recorded_ips(made)
     interface = made.string("interface")
-    if interface and _is_pair(interface):
+    if interface and port_maps.is_pair(interface):
         port_maps.shut_localnet(interface)
     port_maps.remove(mappings, targets, teardown.owner(request), snat=made.string("snat", port_maps.SNAT))
     _forget_answered(targets)
@@ -161,17 +153,8 @@ def _targets(request: Request, result: Result) -> list[Cidr]:
 
 
 def _record(config: Config, targets: Sequence[Cidr], interface: str) -> dict[str, object]:
-    mappings: list[object] = [
-        {
-            "protocol": each.protocol,
-            "hostIP": each.host_ip,
-            "hostPort": each.host_port,
-            "containerPort": each.container_port,
-        }
-        for each in config.mappings
-    ]
     return {
-        "mappings": mappings,
+        "mappings": [each.to_json() for each in config.mappings],
         "ips": [str(each) for each in targets],
         "interface": interface,
         "snat": config.snat,
@@ -230,12 +213,6 @@ def _reflect(result: Result) -> None:
                 batch = Batch(socket)
                 batch.add(link.set_bridge_port(found.name, hairpin=True))
                 batch.commit()
-
-
-def _is_pair(interface: str) -> bool:
-    with Socket(ROUTE) as socket:
-        found = link.get(socket, interface)
-    return found is not None and found.kind == "veth"
 
 
 def _forget_strays(mappings: Sequence[Mapping], targets: Sequence[Cidr]) -> None:
