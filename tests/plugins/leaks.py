@@ -27,6 +27,8 @@ _PLACES = (_STATE, f"{_STATE}/cni", f"{_STATE}/pods", f"{_STATE}/network.lock", 
 _SHARED_DIRECTORIES = ("/tmp", "/dev/shm", "/var/lib", "/etc")
 # A process that was told to end gets this many seconds to do so before it counts as left behind.
 _GRACE = 2.0
+# Process IDs of servers that a session of tests shares; they and their children are nobody's leavings.
+RESIDENT: set[int] = set()
 
 
 class Process(NamedTuple):
@@ -128,7 +130,7 @@ def processes() -> frozenset[Process]:
     found = set()
     for name in os.listdir("/proc"):
         pid = int(name) if name.isdigit() else 0
-        if not pid or pid == os.getpid():
+        if not pid or pid == os.getpid() or not RESIDENT.isdisjoint((pid, _parent(pid))):
             continue
         if _parent(pid) == os.getpid() or (isolated and _is_ours(pid, mine, directory)):
             started, command = _started(pid), _command(pid)
