@@ -49,6 +49,7 @@ PLUGINS = {
     "loopback": "cni.plugins.loopback",
     "portmap": "cni.plugins.portmap",
     "ptp": "cni.plugins.ptp",
+    "sbr": "cni.plugins.sbr",
     "tuning": "cni.plugins.tuning",
     "static": "cni.ipam.static",
     "sql": "cni.ipam.sql.plugin",

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 UNIVERSE, LINK, HOST = 0, 253, 254
 MAIN, LOCAL = 254, 255
+KERNEL, BOOT = 2, 3
 UNICAST, BLACKHOLE, UNREACHABLE, PROHIBIT = 1, 6, 7, 8
 
 _NEW, _DELETE, _GET = 24, 25, 26
@@ -19,7 +20,6 @@ _HEADER = Struct("=BBBBBBBBI")
 _DST, _OIF, _GATEWAY, _PRIORITY, _PREFSRC, _METRICS, _TABLE = 1, 4, 5, 6, 7, 8, 15
 _METRIC_MTU, _METRIC_ADVMSS = 2, 8
 _ONLINK = 4
-_BOOT = 3
 _AF_INET = 2
 _COMPATIBILITY_TABLE = 252
 _NEXT_HOPS = 9
@@ -74,11 +74,13 @@ def add(
     advmss: int = 0,
     on_link: bool = False,
     kind: int = UNICAST,
+    protocol: int = BOOT,
     replace: bool = False,
     append: bool = False,
 ) -> wire.Request:
     """A route to ``10.0.0.0/8`` over the link `index`.
 
+    `protocol` says who made it: BOOT is the administrator, KERNEL comes with an address.
     `scope` None: LINK for an IPv4 route without a gateway, else UNIVERSE, as ip(8) does. `table` None or 0 is
     the main one. `mtu` and `advmss` in bytes. `on_link` takes a gateway outside of all the link's networks.
     EEXIST for a second route of the same destination and priority, unless `replace`; with `append` for one
@@ -103,7 +105,7 @@ def add(
     metrics = [(_METRIC_MTU, mtu), (_METRIC_ADVMSS, advmss)]
     if mtu or advmss:
         parts.append(wire.nested(_METRICS, *[wire.u32(name, value) for name, value in metrics if value]))
-    header = _header(family, length, table or MAIN, scope, kind, _ONLINK if on_link else 0)
+    header = _header(family, length, table or MAIN, scope, kind, protocol, _ONLINK if on_link else 0)
     parts.append(wire.u32(_TABLE, table or MAIN))
     mode = wire.REPLACE if replace else wire.APPEND if append else wire.EXCLUSIVE
     return wire.Request(_NEW, wire.CREATE | mode, header + b"".join(parts), f"add route to {destination}")
@@ -151,8 +153,8 @@ def lookup(socket: Socket, address: str) -> Route:
     return Route(socket.request(request)[0].body)
 
 
-def _header(family: int, length: int, table: int, scope: int, kind: int, flags: int) -> bytes:
-    return wire.pack(_HEADER, family, length, 0, 0, _small(table), _BOOT, scope, kind, flags)
+def _header(family: int, length: int, table: int, scope: int, kind: int, protocol: int, flags: int) -> bytes:
+    return wire.pack(_HEADER, family, length, 0, 0, _small(table), protocol, scope, kind, flags)
 
 
 def _small(table: int) -> int:
