@@ -393,3 +393,88 @@ def test_a_stage1_image_is_asked_by_its_entry_point(rkt: Any, make_aci: Any, bus
         assert done.stdout == f"{pod}: --pid={pid} --appname=app -- /bin/app --flag\n"
     finally:
         rkt("stop", "--force", uuid, code=None)
+
+
+# -- what an app can change before somebody enters
+
+_HOSTILE = {
+    "a FIFO": "rm {0}; mkfifo {0}",
+    "endless": "rm {0}; ln -s /dev/zero {0}",
+    "a device": "rm {0}; ln -s /dev/tty {0}",
+    "a loop": "rm {0}; ln -s {0} {0}",
+    "a descriptor": "rm {0}; ln -s /proc/self/fd/0 {0}",
+    "a directory": "rm {0}; mkdir {0}",
+    "huge": "dd if=/dev/zero bs=1M count=64 2>/dev/null | tr '\\0' a >> {0}",
+    "an overflow": "echo user:x:4294967296:4294967296::/: > {0}; echo users:x:4294967296: >> {0}",
+    "no number": "echo user:x:0x0:0::/: > {0}; echo users:x:-1: >> {0}",
+}
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "/etc/group"])
+def test_cve_2026_47262_accounts_that_the_app_made_hostile_keep_nobody_waiting(
+    rkt: Any, make_probe_aci: Any, path: str
+) -> None:
+    """A name is looked up in the files as they are now: an error then; numbers and other pods work on."""
+    uuid = detached(rkt, make_probe_aci("/probe", "sleep"))
+    who = "--user=user" if path == "/etc/passwd" else "--group=users"
+    rkt("enter", who, uuid, "/probe", "exit", "0")
+    rkt("enter", uuid, "/bin/sh", "-c", f"cp {path} /kept")
+    for what, script in _HOSTILE.items():
+        rkt("enter", uuid, "/bin/sh", "-c", script.format(path))
+        done = rkt("enter", who, uuid, "/probe", "exit", "0", code=None, timeout=10)
+        assert done.returncode == 254, what
+        assert done.stderr.count("\n") <= 2, what
+        assert "Traceback" not in done.stderr, what
+        rkt("enter", "--user=77", "--group=7", uuid, "/probe", "exit", "0", timeout=10)
+        rkt("enter", uuid, "/bin/sh", "-c", f"rm -rf {path}; cp /kept {path}")
+    rkt("stop", "--force", uuid)
+
+
+def test_an_account_that_the_app_made_root_is_bound_as_the_app_is(rkt: Any, make_probe_aci: Any) -> None:
+    """Names mean what the files say now. What they cannot change: capabilities, filter, control group."""
+    uuid = detached(rkt, make_probe_aci("/probe", "sleep", app={"user": "0", "group": "0"}))
+    rkt("enter", uuid, "/bin/sh", "-c", "echo user:x:0:0::/root: > /etc/passwd")
+    app = rkt("enter", uuid, "/probe", "status").stdout.splitlines()
+    named = rkt("enter", "--user=user", uuid, "/probe", "status").stdout.splitlines()
+    for field in ("Uid", "Cap", "NoNewPrivs", "Seccomp:"):
+        assert [line for line in named if line.startswith(field)] == [
+            line for line in app if line.startswith(field)
+        ]
+    rkt("stop", "--force", uuid)
+
+
+def test_a_profile_that_the_app_wrote_has_nothing_of_the_caller(
+    rkt: Any, make_probe_aci: Any, tmp_path: Path
+) -> None:
+    """A shell may read it: as the app is confined, with no descriptor, variable or file of who enters."""
+    uuid = detached(rkt, make_probe_aci("/probe", "sleep"))
+    hostile = "ls /proc/self/fd; env; grep -E '^(Cap|Seccomp:|NoNew)' /proc/self/status; cat /proc/1/environ"
+    files = "/etc/profile /etc/shinit /root/.profile /root/.bashrc /.profile /.bashrc"
+    rkt(
+        *("enter", uuid, "/bin/sh", "-c"),
+        f'mkdir -p /root; for file in {files}; do echo "$0" > $file; done',
+        hostile,
+    )
+    with open(tmp_path / "open", "w", encoding="ascii") as secret:
+        os.set_inheritable(secret.fileno(), True)
+        environment = {**os.environ, "SECRET": "hunter2", "ENV": "/etc/shinit", "BASH_ENV": "/etc/shinit"}
+        for words in ((), ("/bin/sh", "-l"), ("/bin/sh", "-l", "-i")):
+            done = subprocess.run(
+                rkt.argv("enter", uuid, *words),
+                input=". /etc/profile; exit 7\n",
+                pass_fds=(secret.fileno(),),
+                capture_output=True,
+                text=True,
+                env=environment,
+                timeout=20,
+                check=False,
+            )
+            assert done.returncode == 7
+            assert "hunter2" not in done.stdout + done.stderr
+            lines = done.stdout.splitlines()
+            assert {line for line in lines if line.isdigit()} <= {"0", "1", "2", "3"}, (
+                "3 is the listing's own"
+            )
+            assert "Seccomp:\t2" in lines
+            assert f"CapBnd:\t{FOURTEEN:016x}" in lines
+    rkt("stop", "--force", uuid)
