@@ -46,6 +46,28 @@ def requested_addresses(request: Request, known: Sequence[str] = ("IP",)) -> lis
     return found
 
 
+def sticky_name(request: Request, known: Sequence[str]) -> str:
+    """What an address is kept for, by the option `sticky`; "" for nothing, or when the caller does not say.
+
+    "pod": its name (CNI_ARGS of a kubelet); "container": its ID; "label:KEY": a label's value (`args`).
+    """
+    wish = request.ipam.string("sticky")
+    kind, _, label = wish.partition(":")
+    value = ""
+    if wish == "pod":
+        arguments = request.cni_args(known)
+        if arguments.get("K8S_POD_NAME"):
+            value = f"{arguments.get('K8S_POD_NAMESPACE', '')}/{arguments['K8S_POD_NAME']}"
+    elif wish == "container":
+        value = request.container_id
+    elif kind == "label" and label:
+        labels = request.fields.mapping("args").mapping("cni").mappings("labels")
+        value = next((each.string("value") for each in labels if each.string("key") == label), "")
+    elif wish:
+        raise ValueError(f"{request.ipam.path('sticky')}: {wish!r} is not one of pod, container, label:KEY")
+    return f"{wish} {value} {request.ifname}" if value else ""
+
+
 def dns(request: Request) -> DNS:
     """What the file `resolvConf` says; raises CniError 7 when it cannot be read."""
     path = request.ipam.string("resolvConf")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from cni import state
 from cni.errors import INVALID_CONFIG, PLUGIN_NOT_AVAILABLE, TRY_AGAIN_LATER, CniError
 from cni.fields import Fields
-from cni.ipam import configured
+from cni.ipam import configured, sticky
 from cni.ipam.leases import Leases
 from cni.types.address import Cidr, format_ip, parse_ip
 from cni.types.result import IPConfig, Result, Route
@@ -21,30 +21,41 @@ if TYPE_CHECKING:
     from cni.request import Request
 
 NAME = "host-local"
+# A kubelet names the pod; without `IgnoreUnknown` any other key is refused.
+_ARGUMENTS = ("IP", "K8S_POD_NAME", "K8S_POD_NAMESPACE")
 NOT_ALLOCATED = 100  # CHECK: the attachment has no address
 
 
 def add(request: Request) -> Result:
     """One address of each range set, all of them or none."""
     sets = configured.range_sets(request)
-    requested = configured.requested_addresses(request)
+    requested = configured.requested_addresses(request, _ARGUMENTS)
+    outside = request.ipam.boolean("allowOutsideRange")
+    name = configured.sticky_name(request, _ARGUMENTS)
     routes = [Route.from_json(each) for each in request.ipam.mappings("routes")]
     dns = configured.dns(request)
     with Leases(request.name, _directory(request), create=True) as leases:
         _refuse_second(request, leases)
         state.save(request, NAME, {"addresses": []})
         try:
-            with leases.new(request.container_id, request.ifname) as lease:
-                given = [
-                    _allocate(leases, lease, position, each, requested) for position, each in enumerate(sets)
-                ]
+            with leases.new(request.container_id, request.ifname, request.netns or "") as lease:
+                given = []
+                for position, each in enumerate(sets):
+                    wanted = _wanted(each, requested, outside=outside)
+                    last = sticky.recall(leases.path, name, position) if name and wanted is None else None
+                    if last is not None and (place := each.range_of(last)) and lease.take(last):
+                        given.append((place, last))
+                    else:
+                        given.append(_allocate(leases, lease, position, each, wanted))
                 if requested:
-                    wanted = ", ".join(format_ip(each) for each in requested)
-                    raise request.refuse("failed to allocate all requested IPs", wanted)
+                    left = ", ".join(format_ip(each) for each in requested)
+                    raise request.refuse("failed to allocate all requested IPs", left)
                 state.save(request, NAME, {"addresses": [format_ip(each) for each in lease.addresses]})
         except BaseException:
             state.remove(request, NAME)
             raise
+        for position, (_, address) in enumerate(given if name else ()):
+            sticky.remember(leases.path, name, position, address)
     ips = [IPConfig(Cidr(address, place.subnet.length), gateway=place.gateway) for place, address in given]
     return Result(ips=ips, routes=routes, dns=dns)
 
@@ -88,35 +99,38 @@ def status(request: Request) -> None:
                 raise CniError(PLUGIN_NOT_AVAILABLE, f"no IP addresses available in range set: {each}")
 
 
+def _wanted(given: RangeSet, requested: list[bytes], *, outside: bool) -> tuple[Range, bytes] | None:
+    """The requested address that a set has, taken off the list; `outside`: or that its subnets have."""
+    for address in requested:
+        place = given.range_of(address) or (given.near(address) if outside else None)
+        if place is not None:
+            requested.remove(address)
+            return place, address
+    return None
+
+
 def _allocate(
-    leases: Leases, lease: NewLease, position: int, given: RangeSet, requested: list[bytes]
+    leases: Leases, lease: NewLease, position: int, given: RangeSet, wanted: tuple[Range, bytes] | None
 ) -> tuple[Range, bytes]:
-    """An address of one set: the requested one if there is one for it (taken off the list), else the next."""
-    wanted = next((each for each in requested if given.range_of(each)), None)
+    """An address of one set: the one that is wanted, else the next free one."""
+    failed = f"failed to allocate for range {position}"
     if wanted is None:
         found = lease.take_next(given, leases.last(position))
         if found is None:
-            raise CniError(
-                TRY_AGAIN_LATER,
-                f"failed to allocate for range {position}: no IP addresses available in range set: {given}",
-            )
-    else:
-        requested.remove(wanted)
-        place = given.range_of(wanted)
-        if place is None or place.gateway == wanted:
-            raise CniError(
-                INVALID_CONFIG,
-                f"failed to allocate for range {position}: requested IP {format_ip(wanted)} is the gateway",
-            )
-        if not lease.take(wanted):
-            raise CniError(
-                INVALID_CONFIG,
-                f"failed to allocate for range {position}: requested IP address {format_ip(wanted)}"
-                f" is not available in range set {given}",
-            )
-        found = place, wanted
-    leases.set_last(position, found[1])
-    return found
+            raise CniError(TRY_AGAIN_LATER, f"{failed}: no IP addresses available in range set: {given}")
+        leases.set_last(position, found[1])
+        return found
+    place, address = wanted
+    text = format_ip(address)
+    if place.gateway == address:
+        raise CniError(INVALID_CONFIG, f"{failed}: requested IP {text} is the gateway")
+    if not lease.take(address, abandoned=True):
+        raise CniError(
+            INVALID_CONFIG, f"{failed}: requested IP address {text} is not available in range set {given}"
+        )
+    if place.holds(address):
+        leases.set_last(position, address)
+    return wanted
 
 
 def _refuse_second(request: Request, leases: Leases) -> None:
@@ -133,16 +147,19 @@ def _refuse_second(request: Request, leases: Leases) -> None:
 
 
 def _held(request: Request, leases: Leases) -> list[bytes]:
-    """The attachment's addresses: those of its record, else (another plugin's lease) by reading all."""
+    """The attachment's addresses: those of its record or result, else (nobody knows) by reading all."""
     record = state.load(request, NAME)
-    if record is not None:
-        try:
+    try:
+        if record is not None:
             noted = [parse_ip(each) for each in Fields(record).strings("addresses")]
-        except ValueError:
-            noted = []
-        key = (request.container_id, request.ifname)
-        if noted and all(leases.holder(each) == key for each in noted):
-            return noted
+        else:
+            result = request.prev_result
+            noted = [each.address.packed for each in result.ips] if result is not None else []
+    except (ValueError, CniError):
+        noted = []
+    key = (request.container_id, request.ifname)
+    if noted and all(leases.holder(each) == key for each in noted):
+        return noted
     return leases.find(request.container_id, request.ifname)
 
 

@@ -3,7 +3,8 @@
 ``DIRECTORY/NETWORK/ADDRESS`` holds the container ID, CR LF, and the interface, ``last_reserved_ip.N`` the
 address given out last of set N, and ``lock`` is locked by whoever looks or writes. On top of that each file
 of ours carries the boot it was made in, as an extended attribute: containers do not outlive a boot, so a
-lease of another boot is free to be taken. So is an empty file, which only a power cut leaves.
+lease of another boot is free to be taken. So is an empty file, which only a power cut leaves; and, once
+nothing else is free, a lease whose network namespace is gone: its runtime has forgotten it.
 
 Giving out is one link(2) of a complete file and costs the same however many leases there are.
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from itertools import islice
 
 from cni.state import boot_id
 from cni.types.address import format_ip, parse_ip
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 DIRECTORY = "/var/lib/cni/networks"
 _BOOT = "user.cni.boot"
+_NETNS = "user.cni.netns"  # the inode, a blank, the path
 _LAST = "last_reserved_ip."
 _PROBES = 32  # names tried one by one before the directory is listed
 _SEPARATOR = "\r\n"
@@ -72,9 +75,9 @@ class Leases:
                 os.close(fd)
         self._lock = self._fd = -1
 
-    def new(self, container_id: str, ifname: str) -> NewLease:
+    def new(self, container_id: str, ifname: str, netns: str = "") -> NewLease:
         """A lease without an address, to be given one or more."""
-        return NewLease(self, container_id, ifname)
+        return NewLease(self, container_id, ifname, netns)
 
     def holder(self, address: bytes) -> tuple[str, str] | None:
         """(container ID, interface) of the lease of an address; None for none, and for one that is free.
@@ -109,15 +112,25 @@ class Leases:
                 removed += 1
         return removed
 
+    def held(self) -> list[tuple[str, str, str]]:
+        """(address, container ID, interface) of every lease that may be in use."""
+        found = []
+        for name in self._names():
+            holder = self._holder(name)
+            if holder is not None:
+                found.append((name, *holder))
+        return found
+
     def free(self, given: RangeSet) -> int:
-        """How many addresses of a set could be given out now."""
-        taken = 0
+        """How many addresses of a set could be given out now, or at least: leases are read only in need."""
+        names = []
         for name in self._names():
             packed = parse_ip(name)
             place = given.range_of(packed)
-            if place is not None and packed != place.gateway and self._holder(name) is not None:
-                taken += 1
-        return given.size() - taken
+            if place is not None and packed != place.gateway:
+                names.append(name)
+        left = given.size() - len(names)
+        return left if left > 0 else left + sum(not self._in_use(name) for name in names)
 
     def last(self, position: int) -> bytes | None:
         """The address given out last of set number `position`; None when unknown, or not to be read."""
@@ -173,18 +186,46 @@ class Leases:
         except OSError:
             return True
 
+    def _in_use(self, name: str) -> bool:
+        """Whether somebody has the lease, and a namespace that it could be used in."""
+        return self._holder(name) is not None and not self._is_abandoned(name)
+
+    def _is_abandoned(self, name: str) -> bool:
+        """Whether the namespace that the lease was made for is gone for sure.
+
+        A path of /proc says too little: the process may have ended before its namespace. Nor does a file that
+        is no namespace: it may be one in another mount namespace.
+        """
+        try:
+            mark = os.getxattr(f"/proc/self/fd/{self._fd}/{name}", _NETNS, follow_symlinks=False)
+        except OSError:
+            return False
+        inode, _, path = mark.decode("utf-8", "replace").partition(" ")
+        if not path.startswith("/") or path.startswith("/proc/"):
+            return False
+        try:
+            found = os.stat(path)
+        except FileNotFoundError:
+            return os.path.isdir(os.path.dirname(path))
+        except OSError:
+            return False
+        return found.st_dev == os.stat("/proc/self/ns/net").st_dev and str(found.st_ino) != inode
+
     def _unlink(self, name: str) -> None:
         try:
             os.unlink(name, dir_fd=self._fd)
         except FileNotFoundError:
             return
 
-    def _take(self, name: str, source: str) -> bool:
-        """Link the file `source` as `name`, unless a lease that may be in use has that name."""
+    def _take(self, name: str, source: str, *, abandoned: bool = False) -> bool:
+        """Link the file `source` as `name`, unless a lease that may be in use has that name.
+
+        `abandoned`: one whose namespace is gone may be replaced, too.
+        """
         try:
             os.link(source, name, dst_dir_fd=self._fd)
         except FileExistsError:
-            if self._holder(name) is not None:
+            if self._in_use(name) if abandoned else self._holder(name) is not None:
                 return False
             self._unlink(name)
             os.link(source, name, dst_dir_fd=self._fd)
@@ -210,10 +251,11 @@ class NewLease:
     As a context manager: closed at the end, and in case of an exception the addresses are given back.
     """
 
-    def __init__(self, leases: Leases, container_id: str, ifname: str) -> None:
+    def __init__(self, leases: Leases, container_id: str, ifname: str, netns: str) -> None:
         self._leases = leases
         self._container_id = container_id
         self._ifname = ifname
+        self._netns = netns
         self._fd = -1
         self._temporary = ""
         self.addresses: list[bytes] = []
@@ -231,6 +273,8 @@ class NewLease:
             os.write(self._fd, f"{self._container_id}{_SEPARATOR}{self._ifname}".encode())
             try:
                 os.setxattr(self._fd, _BOOT, self._leases._boot.encode())
+                if self._netns:
+                    os.setxattr(self._fd, _NETNS, f"{os.stat(self._netns).st_ino} {self._netns}".encode())
             except OSError:
                 pass  # no extended attributes here: the lease ends by DEL or GC only
             # After a power cut the reference plugin must find no empty file: it could never release it.
@@ -251,10 +295,10 @@ class NewLease:
                 self._leases.release(address, self._container_id, self._ifname)
         self._close()
 
-    def take(self, address: bytes) -> bool:
-        """Take this very address; False when it is in use."""
+    def take(self, address: bytes, *, abandoned: bool = False) -> bool:
+        """Take this very address; False when it is in use. `abandoned`: also if only by a namespace gone."""
         self.addresses.append(address)  # intent first: an interrupt after the link must find it here
-        if self._leases._take(format_ip(address), f"/proc/self/fd/{self._fd}"):
+        if self._leases._take(format_ip(address), f"/proc/self/fd/{self._fd}", abandoned=abandoned):
             return True
         self.addresses.remove(address)
         return False
@@ -262,13 +306,9 @@ class NewLease:
     def take_next(self, given: RangeSet, last: bytes | None) -> tuple[Range, bytes] | None:
         """Take the first free address of a set after `last`; None when there is none."""
         candidates = given.after(last)
-        for _ in range(_PROBES):
-            for place, address in candidates:
-                if self.take(address):
-                    return place, address
-                break
-            else:
-                return None
+        for place, address in islice(candidates, _PROBES):
+            if self.take(address):
+                return place, address
         # Crowded. Names that are not there first: asking each lease for its boot is the slow part.
         names = set(os.listdir(self._leases._fd))
         crowded = []
@@ -277,7 +317,13 @@ class NewLease:
                 crowded.append((place, address))
             elif self.take(address):
                 return place, address
-        return next(((place, address) for place, address in crowded if self.take(address)), None)
+        for place, address in crowded:
+            if self.take(address):
+                return place, address
+        for place, address in given.after(last):
+            if self.take(address, abandoned=True):
+                return place, address
+        return None
 
     def _close(self) -> None:
         if self._temporary:

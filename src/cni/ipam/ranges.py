@@ -68,6 +68,12 @@ class Range(Value):
             len(packed) == len(self.subnet.packed) and self.start <= int.from_bytes(packed, "big") <= self.end
         )
 
+    def is_host(self, packed: bytes) -> bool:
+        """Whether an address is one of a host in the subnet, be it outside of the range."""
+        bits = len(self.subnet.packed) * 8 - self.subnet.length
+        number = int.from_bytes(packed, "big") & (1 << bits) - 1
+        return self.subnet.contains(packed) and number > 0 and (self.v6 or number < (1 << bits) - 1)
+
     def overlaps(self, other: Range) -> bool:
         return self.v6 == other.v6 and self.start <= other.end and other.start <= self.end
 
@@ -95,6 +101,10 @@ class RangeSet:
     def range_of(self, packed: bytes) -> Range | None:
         """The range that holds the address."""
         return next((each for each in self.ranges if each.holds(packed)), None)
+
+    def near(self, packed: bytes) -> Range | None:
+        """A range in whose subnet the address can be a host's, if it is in none of the ranges."""
+        return next((each for each in self.ranges if each.is_host(packed)), None)
 
     def size(self) -> int:
         """How many addresses can be given out."""

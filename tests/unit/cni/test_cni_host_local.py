@@ -46,7 +46,7 @@ class Node:
 
     def files(self) -> dict[str, str]:
         network = self.directory / "net1"
-        return {each.name: each.read_bytes().decode() for each in sorted(network.iterdir())}
+        return {each.name: each.read_bytes().decode() for each in sorted(network.iterdir()) if each.is_file()}
 
     def leases(self) -> list[str]:
         return [name for name in self.files() if name != "lock" and not name.startswith("last_")]
@@ -361,3 +361,119 @@ def test_resolv_conf_is_read() -> None:
     assert resolvconf.parse(text) == DNS(
         nameservers=["10.0.0.1", "10.0.0.2"], domain="d", search=["a", "b"], options=["ndots:2", "rotate"]
     )
+
+
+def test_a_sticky_address_is_kept_for_its_name(tmp_path: Path) -> None:
+    node = Node(tmp_path, ranges=[[{"subnet": "10.22.0.0/29"}], [{"subnet": "fd00::/64"}]], sticky="pod")
+    web = {"cni_args": "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=web"}
+    first = node.call("ADD", "a", **web)
+    node.call("ADD", "b")
+    node.clear("a", "b")
+    node.call("ADD", "c")
+    # Another container of the same pod, though it is not that address's turn.
+    assert node.call("ADD", "d", **web) == first
+    node.clear("c", "d")
+    # Somebody else's by now: another one is given, and remembered in its place.
+    others = ["x1", "x2", "x3", "x4", "x5"]
+    given = [node.call("ADD", name) for name in others]
+    taken = given.index(next(each for each in given if each[0] == first[0]))
+    node.call("DEL", others[taken - 1])
+    again = node.call("ADD", "e", **web)
+    assert again[0] == given[taken - 1][0]
+    node.clear(*others, "e")
+    assert node.call("ADD", "f", **web) == again
+    node.clear("f")
+    # One file for an address, one for its name.
+    assert len(list((node.directory / "net1/sticky").iterdir())) == 4
+
+
+def test_what_an_address_is_kept_for(tmp_path: Path) -> None:
+    node = Node(tmp_path, subnet="10.22.0.0/24", sticky="container")
+    assert node.call("ADD", "a") == ["10.22.0.2/24"]
+    node.clear("a")
+    node.call("ADD", "b")
+    assert node.call("ADD", "a") == ["10.22.0.2/24"]
+    node.clear("a", "b")
+    node.ipam["sticky"] = "label:app"
+    labels = {"args": {"cni": {"labels": [{"key": "app", "value": "db"}]}}}
+    first = node.call("ADD", "c", **labels)
+    node.clear("c")
+    assert node.call("ADD", "d") != first  # nothing to go by
+    assert node.call("ADD", "e", **labels) == first
+    node.clear("d", "e")
+    for wrong in ("host", "label:", "True"):
+        node.ipam["sticky"] = wrong
+        with pytest.raises(CniError, match="pod, container, label:KEY"):
+            node.call("ADD", "f")
+
+
+def test_files_of_sticky_addresses_may_be_damaged(tmp_path: Path) -> None:
+    node = Node(tmp_path, subnet="10.22.0.0/24", sticky="container")
+    node.call("ADD", "a")
+    node.clear("a")
+    for each in (node.directory / "net1/sticky").iterdir():
+        each.write_text("../../x")
+    assert node.call("ADD", "a") == ["10.22.0.3/24"]
+    node.clear("a")
+
+
+def test_an_address_outside_of_the_range_needs_a_word(tmp_path: Path) -> None:
+    node = Node(tmp_path, subnet="10.22.0.0/24", rangeStart="10.22.0.100", rangeEnd="10.22.0.101")
+    wish = {"cni_args": "IP=10.22.0.9"}
+    with pytest.raises(CniError, match="all requested IPs"):
+        node.call("ADD", "a", **wish)
+    node.ipam["allowOutsideRange"] = True
+    assert node.call("ADD", "a", **wish) == ["10.22.0.9/24"]
+    assert node.files()["last_reserved_ip.0"] == "10.22.0.100"  # of the ADD that failed
+    for wrong in ("10.22.0.0", "10.22.0.255", "10.23.0.1", "10.22.0.1", "10.22.0.9"):
+        with pytest.raises(CniError):
+            node.call("ADD", "b", cni_args=f"IP={wrong}")
+    assert node.call("ADD", "b")[0] in ("10.22.0.100/24", "10.22.0.101/24")
+    node.call("STATUS")
+    node.clear("a", "b")
+
+
+def test_the_lease_of_a_namespace_that_is_gone_is_given_out_when_nothing_else_is(tmp_path: Path) -> None:
+    _needs_marks(tmp_path)
+    node = Node(tmp_path, subnet="10.22.0.0/29")  # four addresses beside the gateway's
+    places = {name: tmp_path / "netns" / name for name in ("gone", "other", "here")}
+    places["gone"].parent.mkdir()
+    for place in places.values():
+        place.touch()
+    for name, place in places.items():
+        added = node.request("ADD", name)
+        added.netns = str(place)
+        plugin.perform("host-local", added)
+    assert node.call("ADD", "unknown") == ["10.22.0.5/29"]
+    places["gone"].unlink()
+    # A file that is no namespace any more says nothing: it may be one elsewhere.
+    places["other"].unlink()
+    places["other"].touch()
+    node.call("STATUS")
+    assert node.call("ADD", "new") == ["10.22.0.6/29"]
+    node.call("STATUS")
+    assert node.call("ADD", "newer") == ["10.22.0.2/29"]
+    assert node.files()["10.22.0.2"] == "newer\r\neth0"
+    with pytest.raises(CniError):
+        node.call("STATUS")
+    with pytest.raises(CniError):
+        node.call("ADD", "newest")
+    node.clear("gone", "other", "here", "unknown", "new", "newer")
+
+
+def test_del_goes_by_the_result_when_the_record_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = Node(tmp_path, subnet="10.22.0.0/24")
+    result = host_local.add(node.request("ADD", "a")).to_json("1.1.0")
+    node.call("ADD", "b")
+    state.remove(node.request("DEL", "a"), host_local.NAME)
+
+    def read_all(*_: object) -> list[bytes]:
+        raise AssertionError("every lease was read")
+
+    monkeypatch.setattr(leases.Leases, "find", read_all)
+    node.call("CHECK", "a", prevResult=result)
+    node.call("DEL", "a", prevResult=result)
+    assert node.leases() == ["10.22.0.3"]
+    node.clear("b")
