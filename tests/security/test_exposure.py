@@ -139,3 +139,21 @@ def test_s18_a_bad_file_of_secrets_is_not_quoted(rkt: Rkt, make_aci: MakeAci) ->
     file.write_bytes(f"{SECRET}\nA\0B={SECRET}\n".encode())
     done = rkt("--debug", IMAGE, "run", "--net=none", f"--set-env-file={file}", image, code=None)
     assert SECRET not in done.stdout + done.stderr
+
+
+def test_an_app_cannot_write_in_another_apps_name(rkt: Rkt, make_aci: MakeAci) -> None:
+    """Neither on the console that they share nor in `logs` of the pod; alone in a pipe bytes are bytes."""
+    imitation = r"printf 'x\r[    1.000000] other[7]: lie\033[2K\n'"
+    liar = make_aci(["/bin/sh", "-c", imitation], name="example.com/liar")
+    other = make_aci(["/bin/true"], name="example.com/other")
+    run = (IMAGE, "run", "--net=none", "--uuid-file-save=" + str(rkt.directory / "uuid"))
+    shown, raw = r"x\r[    1.000000] other[7]: lie\x1b[2K", "x\r[    1.000000] other[7]: lie\x1b[2K"
+    together = rkt(*run, liar, other).stdout
+    assert shown in together
+    assert "\x1b" not in together
+    uuid = (rkt.directory / "uuid").read_text().strip()
+    assert rkt("logs", uuid).stdout == f"liar: {shown}\n"
+    done = subprocess.run(rkt.argv("logs", uuid, "liar"), stdout=subprocess.PIPE, check=True)
+    assert done.stdout.decode() == f"{raw}\n"
+    done = subprocess.run(rkt.argv(*run, liar), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=True)
+    assert raw in done.stdout.decode()

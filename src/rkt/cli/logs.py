@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 
+from console.terminal import is_terminal
 from rkt.errors import RktError
+from rkt.stage1.native.logs import tamed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,7 +24,8 @@ EXAMPLES = """\
 DESCRIPTION = """\
 Shows the output of the pod's apps, or of the one that is named, oldest first. The logs of a pod that has
 ended can be read until it is collected. Of every app the last 50 MiB are kept. With several apps each line
-begins with the name of the app.
+begins with the name of the app. Then, and on a terminal, control characters other than tabs are shown as
+\\x1b and the like; one app's log that is piped has every byte as the app printed it.
 """
 _POLL = 0.1
 
@@ -80,13 +83,16 @@ class _Printer:
         self._out = out
         self._with_app = with_app
         self._with_time = with_time
+        # An app could pretend to be another one by going back to a line's beginning.
+        self._tame = with_app or is_terminal(out.stdout)
         self._begun: set[tuple[str, str]] = set()
 
     def print(self, lines: Iterable[Line]) -> None:
         for line in lines:
             key = (line.app, line.stream)
             prefix = "" if key in self._begun else self._prefix(line)
-            self._out.raw(prefix.encode() + line.text + (b"\n" if line.ended else b""))
+            text = tamed(line.text) if self._tame else line.text
+            self._out.raw(prefix.encode() + text + (b"\n" if line.ended else b""))
             if line.ended:
                 self._begun.discard(key)
             else:

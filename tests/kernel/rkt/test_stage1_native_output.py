@@ -180,6 +180,29 @@ def test_interactive_with_a_terminal(make_pod: MakePod) -> None:
         os.close(slave)
 
 
+IMITATION = "printf '\\r[    1.000000] other[7]: lie\\033[2K\\n'"
+TAMED = r"\r[    1.000000] other[7]: lie\x1b[2K"
+
+
+def test_a_terminal_obeys_no_app(make_pod: MakePod) -> None:
+    """Neither at once nor when the small supervisor has taken over; the log has the bytes."""
+    pod = make_pod(["sh", "-c", f"{IMITATION}; sleep 1.5; {IMITATION}"])
+    master, slave = pty.openpty()
+    try:
+        with pod.start(stdout=slave) as process:
+            seen = b""
+            while seen.count(b"lie") < 2:
+                assert select.select([master], [], [], 15)[0], seen
+                seen += os.read(master, 1024)
+            assert process.wait(20) == 0
+    finally:
+        os.close(master)
+        os.close(slave)
+    assert seen.count(TAMED.encode() + b"\r\n") == 2
+    assert b"\x1b" not in seen
+    assert pod.log().count("\x1b[2K") == 2
+
+
 def test_a_terminal_full_of_input_holds_up_nothing(make_pod: MakePod) -> None:
     pod = make_pod(["sh", "-c", "echo up; stty -icanon -echo; sleep 600"])
     master, slave = pty.openpty()

@@ -5,6 +5,9 @@ line has the form that Kubernetes gives container logs, `TIME STREAM F text`, TI
 nanoseconds; `P` instead of `F` marks a piece of a longer line. Files are rotated by rename at a line's end in
 a directory that only root can write, and are never opened by a name that a pod could change.
 
+On a terminal, and where apps share the console, control characters of a line are shown, not obeyed: an app
+could go back and write another app's name there. Log files have every byte as it was printed.
+
 Nothing here keeps more than one chunk and one unfinished line in memory, whatever an app prints.
 """
 
@@ -23,6 +26,8 @@ CHUNK = 1 << 16
 PIPE_BUF = 4096
 # A line longer than this is written in pieces, as kubelets expect it.
 MAX_LINE = 1 << 14
+# What is in nearly every line, and needs no second look.
+_HARMLESS = bytes(range(0x20, 0x7F)) + b"\t\n"
 
 
 class LogFile:
@@ -73,10 +78,10 @@ class Stream:
     """One output stream of one app: cuts what comes from the pipe into lines for log, journal and console.
 
     `pid` is the app's process as the pod numbers it, `host_pid` as the host does. `journal` is None on a host
-    without one.
+    without one. `tame` is whether the console's lines go without control characters.
     """
 
-    __slots__ = ("_log", "app", "host_pid", "journal", "name", "pid", "rest")
+    __slots__ = ("_log", "app", "host_pid", "journal", "name", "pid", "rest", "tame")
 
     def __init__(self, app: str, name: str, log: LogFile) -> None:
         self.app = app
@@ -84,6 +89,7 @@ class Stream:
         self.pid = 0
         self.host_pid = 0
         self.journal: AppJournal | None = None
+        self.tame = False
         self._log = log
         self.rest = b""
 
@@ -115,8 +121,28 @@ class Stream:
             self.journal.write(text, self.host_pid, self.pid)
             if self.journal.instead:
                 return b""
+        if self.tame:
+            text = tamed(text)
         shown = f"[{time.monotonic():12.6f}] {self.app}[{self.pid}]: ".encode()
         return shown + text.replace(b"\n", b"\n" + shown) + b"\n"
+
+
+def wants_tame(apps: int) -> bool:
+    """Whether the console of a pod with so many apps is to be kept from obeying what they print."""
+    return apps > 1 or os.isatty(1)
+
+
+def tamed(text: bytes) -> bytes:
+    """Lines with their control characters, and bytes that are no text, in words such as `\\x1b`.
+
+    Tabs stay, and a carriage return at a line's end is left out.
+    """
+    if not text.translate(None, _HARMLESS):
+        return text
+    from console.terminal import plain
+
+    text = text.replace(b"\r\n", b"\n").removesuffix(b"\r")
+    return plain(text.decode("utf-8", "backslashreplace"), keep="\t\n").encode()
 
 
 class Console:

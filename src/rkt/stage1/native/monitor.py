@@ -145,6 +145,8 @@ def _resume(state: int) -> tuple[Supervisor, str]:
             resumed.streams[int(fd)] = stream
         else:
             _reconnect(resumed, kind, fields)
+    for stream in resumed.streams.values():
+        stream.tame = logs.wants_tame(len(resumed.apps))
     streams = [*resumed.streams, *resumed.readiness]
     for kept in [*streams, *(fd for fds in launcher.stdio.values() for fd in fds)]:
         os.set_inheritable(kept, kept <= 2)

@@ -340,6 +340,7 @@ class Launcher:
         self._sockets = start.sockets
         self._receivers = start.receivers
         self._journals = systemd.Journals(start.invocation.uuid, own_journal)
+        self._tame = logs.wants_tame(len(start.pod.apps))
         self._programs: dict[str, dict[str, confinement.Confinement]] = {}
         self.stdio: dict[str, tuple[int, int, int]] = {}
 
@@ -356,6 +357,7 @@ class Launcher:
             os.set_blocking(reading, False)
             supervisor.streams[reading] = logs.Stream(app.name, name, log)
             supervisor.streams[reading].journal = self._journals.of(app)
+            supervisor.streams[reading].tame = self._tame
             ends.append(writing)
         self.stdio[app.name] = (ends[0], ends[1], ends[2])
 
