@@ -30,6 +30,7 @@ _LINKINFO, _ALIAS, _STATS64, _AF_SPEC, _NET_NS_FD = 18, 20, 23, 26, 28
 _EXT_MASK, _PROMISCUITY, _LINK_NETNSID = 29, 30, 37
 _INFO_KIND, _INFO_DATA, _INFO_SLAVE_KIND, _INFO_SLAVE_DATA = 1, 2, 4, 5
 _VETH_PEER = 1
+_VRF_TABLE = 1
 _AF_INET, _AF_BRIDGE, _AF_INET6 = 2, 7, 10
 _INET_CONF = 1
 _INET6_ADDR_GEN_MODE = 8
@@ -74,6 +75,11 @@ class Link:
         return wire.read_text(self._linkinfo().get(_INFO_KIND, b""))
 
     @property
+    def options(self) -> dict[int, bytes]:
+        """The kind's own attributes (IFLA_INFO_DATA), such as a macvlan's mode."""
+        return wire.parse(self._linkinfo().get(_INFO_DATA, b""))
+
+    @property
     def is_up(self) -> bool:
         """Whether it is set up by its administrator; whether it works is `operstate`."""
         return bool(self.flags & UP)
@@ -98,6 +104,12 @@ class Link:
         """The namespace ID of that other end; None when it is in the same namespace."""
         raw = self._attributes.get(_LINK_NETNSID)
         return None if raw is None else wire.read_i32(raw)
+
+    @property
+    def vrf_table(self) -> int:
+        """The routing table of a vrf."""
+        raw = wire.parse(self._linkinfo().get(_INFO_DATA, b"")).get(_VRF_TABLE)
+        return 0 if raw is None else wire.read_u32(raw)
 
     @property
     def alias(self) -> str:
@@ -205,9 +217,36 @@ def create_bridge(
     return _creation(body + _kind("bridge", options), f"create bridge {name}")
 
 
-def create(name: str, kind: str, *, mac: str | None = None, mtu: int = 0) -> wire.Request:
-    """A link of a kind that needs no options, such as "dummy" or "ifb"."""
-    return _creation(_header() + _identity(name, mac, mtu) + _kind(kind), f"create {kind} {name}")
+def create_vrf(name: str, table: int, *, up: bool = False) -> wire.Request:
+    """A virtual routing domain: the routes of its ports are in `table`, and nowhere else."""
+    body = _header(flags=UP if up else 0, change=UP if up else 0) + _identity(name, None, 0)
+    return _creation(body + _kind("vrf", wire.u32(_VRF_TABLE, table)), f"create vrf {name}")
+
+
+def create(
+    name: str,
+    kind: str,
+    *,
+    mac: str | None = None,
+    mtu: int = 0,
+    options: bytes = b"",
+    over: int = 0,
+    netns: int | None = None,
+) -> wire.Request:
+    """A link of any kind, such as "dummy" or "ifb"; for those with `options` see `linux.netlink.upper`.
+
+    `over` is the index of the link below it, in this namespace. With the descriptor `netns` it is made in
+    that namespace, yet the kernel refuses a name that a link of this one has (EEXIST): make it under a name
+    that nobody has, and rename it there.
+    """
+    body = _header() + _identity(name, mac, mtu) + (wire.u32(_LINK, over) if over else b"")
+    if netns is not None:
+        body += wire.u32(_NET_NS_FD, netns)
+    request = _creation(body + _kind(kind, options), f"create {kind} {name}")
+    if netns is not None:
+        # The kernel would look for us in the other namespace, and find another socket of ours.
+        request.flags &= ~wire.ECHO
+    return request
 
 
 def change(
@@ -268,6 +307,15 @@ def rename(index: int, name: str) -> wire.Request:
     """Give the link `index` another name; before Linux 6.3 it must be down (EBUSY)."""
     body = _header(index) + wire.text(_IFNAME, check_name(name))
     return wire.Request(_SET, 0, body, f"rename link {index} to {name}")
+
+
+def hand_over(index: int, netns: int, name: str, *, alias: str) -> wire.Request:
+    """Move the link `index` to the namespace behind the descriptor `netns`, down, as `name`, with an alias.
+
+    In one message: it is never there under its old name if that is taken. EEXIST when `name` is.
+    """
+    body = _header(index, change=UP) + wire.text(_IFNAME, check_name(name)) + wire.text(_ALIAS, alias)
+    return wire.Request(_SET, 0, body + wire.u32(_NET_NS_FD, netns), f"move link {index} as {name}")
 
 
 def move(name: str, netns: int) -> wire.Request:
