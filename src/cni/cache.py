@@ -150,6 +150,26 @@ class Cache:
             if container_id in ("", found.attachment.container_id) and network in ("", found.network):
                 yield found
 
+    def damaged(self) -> list[str]:
+        """The paths of files that cannot be read; bare results of old runtimes are none of them."""
+        try:
+            names = sorted(os.listdir(self._directory))
+        except OSError:
+            return []
+        found = []
+        for name in names:
+            path = f"{self._directory}/{name}"
+            try:
+                with open(path, "rb") as file:
+                    fields = Fields(jsontext.loads(file.read(_LIMIT + 1), limit=_LIMIT))
+                if fields.get("kind") is None:
+                    Result.from_json(fields.values)
+                else:
+                    _decode(fields)
+            except (OSError, ValueError):
+                found.append(path)
+        return found
+
     def _path(self, network: str, container_id: str, ifname: str) -> str:
         return f"{self._directory}/{network}-{container_id}-{ifname}"
 

@@ -32,7 +32,7 @@ def find(name: str, path: Sequence[str]) -> str | None:
     for directory in path:
         candidate = f"{directory}/{name}"
         if directory and os.path.isfile(candidate):
-            return None if plugins.is_builtin(name) and _is_launcher(candidate) else candidate
+            return None if plugins.is_builtin(name) and is_launcher(candidate) else candidate
     if plugins.is_builtin(name):
         return None
     searched = ":".join(path) or "an empty path"
@@ -139,7 +139,7 @@ def _answer(program: str, environment: Mapping[str, str], finished: Finished) ->
     raise error
 
 
-def _is_launcher(candidate: str) -> bool:
+def is_launcher(candidate: str) -> bool:
     """Whether `candidate` is this project's own plugin launcher, in whatever place it is installed."""
     try:
         with open(candidate, "rb") as file:

@@ -117,6 +117,12 @@ def every() -> Iterator[tuple[str, Request]]:
                 yield record.string("plugin"), _request(record)
 
 
+def damaged() -> list[str]:
+    """The paths of records that cannot be read, and of those of another boot: they speak of nothing."""
+    paths = [f"{top}/{name}" for top, _, names in os.walk(DIRECTORY) for name in names if name[0] != "."]
+    return sorted(path for path in paths if _read(path) is None)
+
+
 def _request(record: Fields) -> Request:
     return Request(
         "DEL",

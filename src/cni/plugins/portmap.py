@@ -165,6 +165,13 @@ def _publish(request: Request, config: Config, targets: Sequence[Cidr]) -> None:
     try:
         port_maps.add(config.mappings, targets, teardown.owner(request), snat=config.snat, is_stale=_is_gone)
     except tables.Busy as busy:
+        if len(busy.key) == 1:
+            raise CniError(
+                INVALID_CONFIG,
+                f"ports are mapped to {busy.key[0]} for another attachment",
+                busy.owner,
+                hint="`rkt cni gc` collects those whose containers are gone",
+            ) from None
         *where, _, port = busy.key
         at = f" at {where[0]}" if where else ""
         raise CniError(

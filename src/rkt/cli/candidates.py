@@ -47,3 +47,13 @@ def networks(settings: GlobalOptions) -> list[str]:
                 except (OSError, ValueError, KeyError, TypeError):
                     continue  # not a network yet; `rkt run` says what is wrong with it
     return found
+
+
+def containers(_settings: GlobalOptions) -> list[str]:
+    """What is attached to a network, with the networks as description."""
+    from rkt.network import attachments
+
+    found: dict[str, list[str]] = {}
+    for each in attachments.every():
+        found.setdefault(each.known.container_id, []).append(each.known.network)
+    return [f"{container}\t{', '.join(networks)}" for container, networks in found.items()]

@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
     from rkt.settings import GlobalOptions
 
-_PODS, _IMAGES, _TRUST, _HOST, _SERVICES = "Pods", "Images", "Trust", "Host", "Services"
+_PODS, _IMAGES, _NETWORKS = "Pods", "Images", "Networks"
+_TRUST, _HOST, _SERVICES = "Trust", "Host", "Services"
 
 VERBS = (
     Verb("run", "rkt.cli.run", "run images as a pod", _PODS),
@@ -39,6 +40,13 @@ VERBS = (
     Verb("image render", "rkt.cli.image.render", "unpack an image and its dependencies", _IMAGES),
     Verb("image verify", "rkt.cli.image.verify", "compare rendered trees with their hashes", _IMAGES),
     Verb("image fsck", "rkt.cli.image.fsck", "check the store and rebuild its index", _IMAGES),
+    Verb("cni list", "rkt.cli.cni.list", "show what is attached to which network", _NETWORKS),
+    Verb("cni inspect", "rkt.cli.cni.inspect", "show all of a container's attachments", _NETWORKS),
+    Verb("cni check", "rkt.cli.cni.check", "check that attachments are as they were made", _NETWORKS),
+    Verb("cni gc", "rkt.cli.cni.gc", "collect attachments of containers that are gone", _NETWORKS),
+    Verb("cni reload", "rkt.cli.cni.reload", "put back rules that a firewall took away", _NETWORKS),
+    Verb("cni install", "rkt.cli.cni.install", "give the plugins to other runtimes", _NETWORKS),
+    Verb("cni doctor", "rkt.cli.cni.doctor", "check the networks, and say how to mend them", _NETWORKS),
     Verb("trust", "rkt.cli.trust", "trust a key to sign images", _TRUST),
     Verb("config", "rkt.cli.config", "show the configuration in effect", _HOST),
     Verb("doctor", "rkt.cli.doctor", "check what this host can do, and say how to mend it", _HOST),
@@ -75,6 +83,7 @@ COMPLETERS = {
     "POD": "rkt.cli.candidates:pods",
     "IMAGE": "rkt.cli.candidates:images",
     "NETWORK": "rkt.cli.candidates:networks",
+    "CONTAINER": "rkt.cli.candidates:containers",
 }
 
 

@@ -89,6 +89,12 @@ def select(net: Iterable[str], local_config: str) -> list[Definition]:
     return sorted(chosen, key=lambda each: os.fsencode(each.file_name))
 
 
+def available(local_config: str) -> tuple[list[NetworkConfig], list[str]]:
+    """Every network that a pod could join, and what is wrong with files in net.d (``PATH: reason``)."""
+    found, problems = _available(f"{local_config}/net.d", None)
+    return [network for _, network in found.values()], problems
+
+
 def _available(
     directory: str, wanted: set[str] | None
 ) -> tuple[dict[str, tuple[str, NetworkConfig]], list[str]]:

@@ -1,0 +1,1 @@
+"""The verbs `rkt cni …`: the networks of this node, whoever attached something to them."""
