@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 
+from cni.attachment import names
 from cni.attachment.verify import damaged
 from cni.errors import INVALID_CONFIG, CniError
+from cni.lock import Lock
 from cni.types.result import Interface, Result
 from linux.netlink import link
 
@@ -40,6 +42,15 @@ def checked_link(request: Request, namespaces: Namespaces) -> Link:
 def identity(namespaces: Namespaces) -> str:
     """A name for the container's namespace that no other living one has: a path can be another's later."""
     return _identity(os.fstat(namespaces.fd))
+
+
+def lock(namespaces: Namespaces) -> Lock:
+    """Of two that look for a free routing table in one namespace, one waits.
+
+    A lock of ours and not on the namespace's own file: that one, the container could hold for ever. A few
+    for all namespaces, as nobody removes lock files.
+    """
+    return Lock(f"tables-{names.digest(identity(namespaces), 1)}")
 
 
 def is_there(request: Request, made: Fields) -> bool:

@@ -51,8 +51,10 @@ PLUGINS = {
     "ptp": "cni.plugins.ptp",
     "sbr": "cni.plugins.sbr",
     "tuning": "cni.plugins.tuning",
+    "vrf": "cni.plugins.vrf",
     "static": "cni.ipam.static",
     "sql": "cni.ipam.sql.plugin",
+    "http": "cni.ipam.http.plugin",
 }
 
 

@@ -9,11 +9,10 @@ from __future__ import annotations
 import errno
 
 from cni import state
-from cni.attachment import chained, names, verify
+from cni.attachment import chained, routes, verify
 from cni.attachment.veth import Namespaces
 from cni.errors import INVALID_NETNS, UNKNOWN_CONTAINER, CniError
 from cni.fields import Fields
-from cni.lock import Lock
 from cni.types.address import Cidr, format_ip, parse_ip
 from cni.undo import Undo
 from linux.netlink import address, link, route, rule
@@ -21,7 +20,7 @@ from linux.netlink.batch import Batch
 
 TYPE_CHECKING = False  # not from typing: a plugin lives too short to import it
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from cni.request import Request
     from cni.types.result import IPConfig, Result
@@ -32,13 +31,7 @@ if TYPE_CHECKING:
 NAME = "sbr"
 
 _FIRST_TABLE = 100
-_RESERVED = range(253, 256)  # default, main, local
 _HIGHEST_TABLE = (1 << 32) - 1
-_LINK_LOCAL = Cidr.parse("fe80::/10")
-_FAMILIES = (2, 10)
-_GONE = (errno.ENOENT, errno.ESRCH, errno.ENODEV, errno.EADDRNOTAVAIL)
-# Of a route that comes back: it is there, or what it leads through is not.
-_NOT_NOW = (errno.EEXIST, errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EINVAL, errno.ENODEV, errno.ENETDOWN)
 
 
 class Config:
@@ -64,13 +57,15 @@ def add(request: Request) -> Result:
     ips = _own_ips(request, result)
     if not ips:
         raise request.refuse("the plugins before gave no address", f"to {request.ifname}")
-    with Namespaces(request) as namespaces, _lock(namespaces):
+    with Namespaces(request) as namespaces, chained.lock(namespaces):
         if state.load(request, NAME) is not None:
             _take_back(request, namespaces)  # of an ADD that was killed
         socket = namespaces.container
         index = chained.container_link(request, namespaces).index
-        tables = [config.table] * len(ips) if config.table else _free_tables(socket, len(ips))
-        routes = [] if config.table else _routes(socket, index)
+        tables = (
+            [config.table] * len(ips) if config.table else routes.free_tables(socket, _FIRST_TABLE, len(ips))
+        )
+        moved = [] if config.table else routes.main(socket, index)
         made: dict[str, object] = {
             "netns": chained.identity(namespaces),
             "index": index,
@@ -79,7 +74,7 @@ def add(request: Request) -> Result:
                 for each, table in zip(ips, tables, strict=True)
             ],
             "own": not config.table,
-            "routes": [_to_json(each) for each in routes],
+            "routes": [routes.to_json(each) for each in moved],
         }
         with Undo() as undo:
             undo.push(lambda: _take_back(request, namespaces))
@@ -87,10 +82,10 @@ def add(request: Request) -> Result:
             batch = Batch(socket)
             for each, table in zip(ips, tables, strict=True):
                 if not config.table:
-                    batch.add(*_filled(index, table, each, routes, config))
+                    batch.add(*_filled(index, table, each, moved, config))
                 add_rule = rule.add(table, source=str(each.address.host))
                 batch.add(add_rule.tolerating(errno.EEXIST))
-            batch.add(*_emptied(index, routes, ips, hints=config.hints))
+            batch.add(*_emptied(index, moved, ips, hints=config.hints))
             _commit(request, batch)
     return result
 
@@ -102,8 +97,8 @@ def check(request: Request) -> None:
     with Namespaces(request) as namespaces:
         socket = namespaces.container
         index = chained.checked_link(request, namespaces).index
-        rules = [each for family in _FAMILIES for each in rule.rules(socket, family=family)]
-        filled = {each.table for each in _all_routes(socket, index)}
+        rules = [each for family in routes.FAMILIES for each in rule.rules(socket, family=family)]
+        filled = {each.table for each in routes.everywhere(socket, index)}
         for each in _own_ips(request, result):
             source = str(each.address.host)
             tables = {one.table for one in rules if one.source == source}
@@ -119,18 +114,9 @@ def delete(request: Request) -> None:
     if record is None:
         _delete_unrecorded(request)
     elif chained.is_there(request, Fields(record)):
-        with Namespaces(request) as namespaces, _lock(namespaces):
+        with Namespaces(request) as namespaces, chained.lock(namespaces):
             _take_back(request, namespaces)
     state.remove(request, NAME)
-
-
-def _lock(namespaces: Namespaces) -> Lock:
-    """Of two that look for a free table in one namespace, one waits.
-
-    A lock of ours and not on the namespace's own file: that one, the container could hold for ever. A few
-    for all namespaces, as nobody removes lock files.
-    """
-    return Lock(f"sbr-{names.digest(chained.identity(namespaces), 1)}")
 
 
 def _own_ips(request: Request, result: Result) -> list[IPConfig]:
@@ -144,42 +130,12 @@ def _own_ips(request: Request, result: Result) -> list[IPConfig]:
     return found
 
 
-def _free_tables(socket: Socket, count: int) -> list[int]:
-    """The first tables from 100 on in which no route is and to which no rule leads."""
-    used = {each.table for family in _FAMILIES for each in rule.rules(socket, family=family)}
-    used.update(each.table for each in _all_routes(socket, 0))
-    used.update(_RESERVED)
-    found: list[int] = []
-    table = _FIRST_TABLE
-    while len(found) < count:
-        if table not in used:
-            found.append(table)
-        table += 1
-    return found
-
-
-def _all_routes(socket: Socket, index: int) -> Iterable[Route]:
-    for family in _FAMILIES:
-        yield from route.routes(socket, family=family, table=None, index=index)
-
-
-def _routes(socket: Socket, index: int) -> list[Route]:
-    """The interface's routes in the main table, those on the link first, without the link-local ones."""
-    found = [each for family in _FAMILIES for each in route.routes(socket, family=family, index=index)]
-    kept = [
-        each
-        for each in found
-        if each.kind == route.UNICAST and not _LINK_LOCAL.contains(Cidr.parse(each.destination).packed)
-    ]
-    return sorted(kept, key=lambda each: bool(each.gateway))
-
-
-def _filled(index: int, table: int, ip: IPConfig, routes: Sequence[Route], config: Config) -> list[Message]:
+def _filled(index: int, table: int, ip: IPConfig, moved: Sequence[Route], config: Config) -> list[Message]:
     """Requests for the routes of an address's own table."""
     family = 10 if ip.address.v6 else 2
     chosen = config.gateways.get(ip.address.v6, "")
-    copied = [each for each in routes if each.family == family and not (chosen and each.is_default)]
-    requests = [_added(index, _to_json(each), table=table) for each in copied]
+    copied = [each for each in moved if each.family == family and not (chosen and each.is_default)]
+    requests = [routes.added(index, routes.to_json(each), table=table) for each in copied]
     gateway = chosen or (format_ip(ip.gateway) if ip.gateway else "")
     if gateway and not any(each.is_default for each in copied):
         everything = "::/0" if ip.address.v6 else "0.0.0.0/0"
@@ -197,59 +153,29 @@ def _commit(request: Request, batch: Batch) -> None:
         raise
 
 
-def _emptied(index: int, routes: Sequence[Route], ips: Sequence[IPConfig], *, hints: bool) -> list[Message]:
+def _emptied(index: int, moved: Sequence[Route], ips: Sequence[IPConfig], *, hints: bool) -> list[Message]:
     """Requests that take the routes out of the main table; with `hints` those on the link stay there.
 
     They then say which address is used by who has not chosen one: other interfaces may have that subnet too.
     """
     requests = []
-    for each in reversed(routes):
+    for each in reversed(moved):
         owner = _address_in(each, ips) if hints and not each.gateway else ""
         if owner and each.source:
             continue
         requests.append(
             route.delete(
                 each.destination, index=index, gateway=each.gateway or None, priority=each.priority
-            ).tolerating(*_GONE)
+            ).tolerating(*routes.GONE)
         )
         if owner:
-            requests.append(_added(index, {**_to_json(each), "source": owner}))
+            requests.append(routes.added(index, {**routes.to_json(each), "source": owner}))
     return requests
 
 
 def _address_in(found: Route, ips: Sequence[IPConfig]) -> str:
     network = Cidr.parse(found.destination)
     return next((each.address.address for each in ips if network.contains(each.address.packed)), "")
-
-
-def _to_json(each: Route) -> dict[str, object]:
-    shown: dict[str, object] = {
-        "destination": each.destination,
-        "scope": each.scope,
-        "protocol": each.protocol,
-    }
-    for key in ("gateway", "source", "priority", "mtu", "advmss", "on_link"):
-        if getattr(each, key):
-            shown[key] = getattr(each, key)
-    return shown
-
-
-def _added(index: int, shown: dict[str, object], *, table: int = route.MAIN) -> Message:
-    each = Fields(shown)
-    return route.add(
-        each.string("destination"),
-        index=index,
-        gateway=each.string("gateway") or None,
-        source=each.string("source") or None,
-        scope=each.integer("scope"),
-        table=table,
-        priority=each.integer("priority"),
-        mtu=each.integer("mtu"),
-        advmss=each.integer("advmss"),
-        on_link=each.boolean("on_link"),
-        protocol=each.integer("protocol"),
-        append=True,
-    ).tolerating(errno.EEXIST)
 
 
 def _take_back(request: Request, namespaces: Namespaces) -> None:
@@ -263,34 +189,24 @@ def _take_back(request: Request, namespaces: Namespaces) -> None:
     tables = set()
     for each in made.mappings("rules"):
         tables.add(each.integer("table"))
-        batch.add(rule.delete(each.integer("table"), source=each.string("source")).tolerating(*_GONE))
+        batch.add(rule.delete(each.integer("table"), source=each.string("source")).tolerating(*routes.GONE))
     if made.boolean("own") and link.get(socket, index) is not None:
         for shown in made.mappings("routes"):
             batch.add(*_restored(index, shown))
-        for found in _all_routes(socket, index):
+        for found in routes.everywhere(socket, index):
             if found.table in tables:
-                batch.add(_removed(found))
+                batch.add(routes.removed(found))
     batch.commit()
     state.remove(request, NAME)
 
 
 def _restored(index: int, shown: Fields) -> list[Message]:
     """Requests that put a route into the main table as it was, in place of one with a hint."""
-    back = _added(index, shown.values).tolerating(*_NOT_NOW)
+    back = routes.added(index, shown.values).tolerating(*routes.NOT_NOW)
     if shown.string("gateway") or shown.string("source"):
         return [back]
     hinted = route.delete(shown.string("destination"), index=index, priority=shown.integer("priority"))
-    return [hinted.tolerating(*_GONE), back]
-
-
-def _removed(found: Route) -> Message:
-    return route.delete(
-        found.destination,
-        index=found.index,
-        gateway=found.gateway or None,
-        table=found.table,
-        priority=found.priority,
-    ).tolerating(*_GONE)
+    return [hinted.tolerating(*routes.GONE), back]
 
 
 def _delete_unrecorded(request: Request) -> None:
@@ -303,7 +219,7 @@ def _delete_unrecorded(request: Request) -> None:
         previous = None  # unreadable: no reason to keep what can be found without it
     sources = {str(each.address.host) for each in _own_ips(request, previous)} if previous else set()
     try:
-        with Namespaces(request) as namespaces, _lock(namespaces):
+        with Namespaces(request) as namespaces, chained.lock(namespaces):
             found = link.get(namespaces.container, request.ifname)
             if found is not None:
                 present = address.addresses(namespaces.container, found.index)
@@ -316,8 +232,8 @@ def _delete_unrecorded(request: Request) -> None:
 
 def _delete_rules(socket: Socket, sources: set[str]) -> None:
     batch = Batch(socket)
-    for family in _FAMILIES:
+    for family in routes.FAMILIES:
         for each in rule.rules(socket, family=family):
-            if each.source in sources and each.table not in _RESERVED:
-                batch.add(rule.delete(each.table, source=each.source).tolerating(*_GONE))
+            if each.source in sources and each.table not in routes.RESERVED_TABLES:
+                batch.add(rule.delete(each.table, source=each.source).tolerating(*routes.GONE))
     batch.commit()
