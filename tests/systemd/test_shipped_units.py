@@ -29,6 +29,9 @@ UNTIL_TERM = "trap 'exit 0' TERM; while :; do sleep 0.05; done"
 def installed(systemd_guest: Guest) -> Guest:
     """The guest with /usr/bin/rkt and the shipped files in their places."""
     systemd_guest("ln", "-sf", f"{RKT}/bin/rkt", "/usr/bin/rkt")
+    systemd_guest(
+        "sh", "-c", f"mkdir -p /usr/lib/rkt/plugins/net && ln -sf {RKT}/lib/cni/* /usr/lib/rkt/plugins/net/"
+    )
     systemd_guest("sh", "-c", f"cp {RKT}/dist/systemd/* /etc/systemd/system/")
     systemd_guest("sh", "-c", f"cp {RKT}/dist/tmpfiles.d/* /etc/tmpfiles.d/")
     systemd_guest("systemd-tmpfiles", "--create", "rkt.conf")
@@ -61,6 +64,24 @@ def test_the_metadata_service_and_its_socket(installed: Guest) -> None:
     assert installed("stat", "-c", "%a %F", "/run/rkt/metadata-svc.sock").stdout == "600 socket\n"
     installed("systemctl", "stop", "rkt-metadata.service", "rkt-metadata.socket")
     assert installed.property("rkt-metadata.service", "Result") == "success"
+
+
+def test_the_dhcp_daemon_is_started_by_its_socket(installed: Guest) -> None:
+    status = (
+        """echo '{"cniVersion": "1.1.0", "name": "lan", "ipam": {"type": "dhcp"}}' |"""
+        " CNI_COMMAND=STATUS CNI_PATH=/usr/lib/rkt/plugins/net /usr/lib/rkt/plugins/net/dhcp"
+    )
+    without = installed("sh", "-c", status, code=None)
+    assert (without.returncode, "systemctl start rkt-dhcp.socket" in without.stdout) == (1, True)
+    installed("systemctl", "start", "rkt-dhcp.socket")
+    assert installed.property("rkt-dhcp.service", "ActiveState") == "inactive"
+    assert installed("stat", "-c", "%a %F", "/run/cni/dhcp.sock").stdout == "600 socket\n"
+    assert installed("sh", "-c", status).stdout == ""
+    assert installed.property("rkt-dhcp.service", "ActiveState") == "active"
+    installed("systemctl", "kill", "--signal=KILL", "--kill-who=main", "rkt-dhcp.service")
+    installed("sh", "-c", status)
+    installed("systemctl", "stop", "rkt-dhcp.service", "rkt-dhcp.socket")
+    assert installed.property("rkt-dhcp.service", "Result") == "success"
 
 
 def test_the_unit_of_the_documentation(installed: Guest, guest_rkt: GuestRkt, make_aci: MakeAci) -> None:

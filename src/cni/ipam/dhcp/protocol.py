@@ -33,20 +33,12 @@ class OtherDaemon(Exception):
 
 
 def call(path: str, method: str, lease: str = "") -> Fields:
-    """Ask the daemon at `path`; DaemonAway and OtherDaemon."""
+    """Ask the daemon at `path`; DaemonAway and OtherDaemon.
+
+    Asked once more when it hangs up: it was killed, and its service manager starts another one.
+    """
     line = jsontext.dumps({"version": VERSION, "method": method, "lease": lease}).encode() + b"\n"
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-    try:
-        connection.settimeout(_TIMEOUT)
-        connection.connect(path)
-        connection.sendall(line)
-        data = b""
-        while not data.endswith(b"\n") and len(data) <= LONGEST and (piece := connection.recv(LONGEST)):
-            data += piece
-    except (OSError, ValueError) as failed:
-        raise DaemonAway(f"{path}: {getattr(failed, 'strerror', None) or failed}") from None
-    finally:
-        connection.close()
+    data = _exchange(path, line) or _exchange(path, line)
     if not data:
         raise DaemonAway(f"{path}: it hung up")
     try:
@@ -59,6 +51,25 @@ def call(path: str, method: str, lease: str = "") -> Fields:
     if problem:
         raise OtherDaemon(f"{path}: {problem}")
     return answer
+
+
+def _exchange(path: str, line: bytes) -> bytes:
+    """What is answered to a line; b"" when whoever listens there hangs up."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    data = b""
+    try:
+        connection.settimeout(_TIMEOUT)
+        connection.connect(path)
+        connection.sendall(line)
+        while not data.endswith(b"\n") and len(data) <= LONGEST and (piece := connection.recv(LONGEST)):
+            data += piece
+    except (ConnectionResetError, BrokenPipeError):
+        return b""
+    except (OSError, ValueError) as failed:
+        raise DaemonAway(f"{path}: {getattr(failed, 'strerror', None) or failed}") from None
+    finally:
+        connection.close()
+    return data
 
 
 def hello(path: str) -> Settings:
