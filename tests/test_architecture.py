@@ -19,8 +19,9 @@ MAY_IMPORT = {
     "linux": set(),
     "console": set(),
     "appc": {"linux"},
+    "oci": {"appc", "linux"},
     "cni": {"linux"},
-    "rkt": {"linux", "console", "appc", "cni"},
+    "rkt": {"linux", "console", "appc", "oci", "cni"},
 }
 # Modules outside the standard library that a package may import (inside functions, off the hot path).
 LIBRARIES = {

@@ -72,12 +72,15 @@ class TarReader:
     """The entries of an archive, in order; the content of one is there until the next is asked for.
 
     `chunks` are the plain bytes in pieces of any size. `xattr_bytes` and `count` tell how many bytes of
-    extended attributes and how many entries there have been so far.
+    extended attributes and how many entries there have been so far. With `rooted` a slash in front of a name
+    (or of a hard link's target) is taken off: layers of other tools name paths from the root of the image.
     """
 
-    def __init__(self, chunks: Iterator[bytes], limits: Limits = DEFAULT) -> None:
+    def __init__(self, chunks: Iterator[bytes], limits: Limits = DEFAULT, *, rooted: bool = False) -> None:
         self._chunks = chunks
         self._limits = limits
+        self._rooted = rooted
+        self._fed = 0
         self._buffer = b""
         self._at = 0
         #: Content bytes of the current entry that nobody has read, and the padding behind them.
@@ -145,6 +148,11 @@ class TarReader:
         size, self._left = self._left, 0
         return self._take(size)
 
+    @property
+    def position(self) -> int:
+        """Bytes of the archive in front of the next one to be read: where the current entry's content is."""
+        return self._fed - (len(self._buffer) - self._at)
+
     # --- entries
 
     def _entry(
@@ -180,6 +188,8 @@ class TarReader:
         if kind is None:
             what = "a sparse file" if flag == b"S" else f"an entry of the unknown type {flag!r}"
             raise InvalidArchive(f"{shown(name)}: {what}, which images may not hold")
+        if self._rooted:
+            name, target = _unrooted(name), _unrooted(target) if kind is HARD_LINK else target
         cleaned = self._clean(name)
         if name[-1:] == b"/" and kind is not DIRECTORY:
             if flag != b"\0":
@@ -252,6 +262,7 @@ class TarReader:
 
     def _refill(self) -> None:
         self._buffer = next(self._chunks, b"")
+        self._fed += len(self._buffer)
         self._at = 0
         if not self._buffer:
             raise InvalidArchive("the archive is cut short")
@@ -273,6 +284,7 @@ class TarReader:
                     return b""
                 raise InvalidArchive("the archive is cut short")
             parts.append(chunk[:missing])
+            self._fed += len(chunk)
             self._buffer, self._at = chunk, min(missing, len(chunk))
             missing -= self._at
         return b"".join(parts)
@@ -314,6 +326,11 @@ def clean(name: bytes) -> bytes:
     if b".." in parts:
         raise InvalidArchive(f"the name {shown(name)}, which holds '..'")
     return b"/".join(parts) or b"."
+
+
+def _unrooted(name: bytes) -> bytes:
+    """`name` without the slashes in front of it; the root itself is ``.``."""
+    return name.lstrip(b"/") or name[:1].replace(b"/", b".")
 
 
 def _name(block: bytes) -> bytes:

@@ -34,9 +34,22 @@ if TYPE_CHECKING:
         def read(self, count: int) -> bytes: ...
         def close(self) -> None: ...
 
+    class Body(Protocol):
+        """What a request carries: exactly `size` bytes, given anew by each call of `chunks`."""
+
+        size: int
+
+        def chunks(self) -> Iterator[bytes]: ...
+
     class Opener(Protocol):
         def __call__(
-            self, method: str, url: Url, headers: Mapping[str, str], deadlines: Deadlines, until: float
+            self,
+            method: str,
+            url: Url,
+            headers: Mapping[str, str],
+            deadlines: Deadlines,
+            until: float,
+            body: Body | None = None,
         ) -> Exchange: ...
 
 
@@ -46,6 +59,8 @@ from appc.http.errors import BadAnswer, BadStatus, HttpError, Refused, TooLarge,
 
 REDIRECTS = 10
 _REDIRECT_STATUSES = frozenset((301, 302, 303, 307, 308))
+#: Methods that change nothing (RFC 9110, section 9.2.1): they may be redirected, and sent once more.
+_SAFE = frozenset(("GET", "HEAD"))
 _CHUNK = 64 * 1024  # what a timeout in the middle of a read may cost
 
 
@@ -100,14 +115,16 @@ class Client:
         until: float | None = None,
         accept: frozenset[int] = frozenset((200,)),
         method: str = "GET",
+        body: Body | None = None,
     ) -> Response:
         """The answer to GET `address`, after at most REDIRECTS redirects. Close it, or use it in a `with`.
 
         `limit` is the most body bytes ever taken, `until` a monotonic time that ends `deadlines.total` early.
-        A status that is not in `accept` is a BadStatus; every other failure is another HttpError.
+        A status that is not in `accept` is a BadStatus; every other failure is another HttpError. `body` is
+        sent to `address` and nowhere else: a method that changes something is never redirected.
         """
         try:
-            return self._get(address, limit, dict(headers or {}), deadlines, until, accept, method)
+            return self._get(address, limit, dict(headers or {}), deadlines, until, accept, method, body)
         except HttpError as error:
             secrets = self._secrets(None)
             error.problem, error.url = blotted(error.problem, secrets), blotted(error.url, secrets)
@@ -128,6 +145,7 @@ class Client:
         until: float | None,
         accept: frozenset[int],
         method: str,
+        body: Body | None,
     ) -> Response:
         end = time.monotonic() + deadlines.total
         end = end if until is None else min(end, until)
@@ -141,10 +159,12 @@ class Client:
         for _ in range(REDIRECTS + 1):
             self._check_scheme(url, shown)
             sent = self._request_headers(method, url, headers, typed)
-            exchange = self._open(method, url, sent, deadlines, end)
+            exchange = self._open(method, url, sent, deadlines, end, body)
             try:
                 if exchange.status not in _REDIRECT_STATUSES:
                     return self._answer(exchange, url, shown, limit, accept, method)
+                if method not in _SAFE:
+                    raise Refused(shown, f"redirects a {method} elsewhere (status {exchange.status})")
                 url = self._redirected(exchange, url, shown)
                 shown = blotted(url.without_query(), secrets)
             except BaseException:
@@ -354,7 +374,13 @@ class Network:
         self._idle: dict[tuple[object, ...], Connection] = {}
 
     def __call__(
-        self, method: str, url: Url, headers: Mapping[str, str], deadlines: Deadlines, until: float
+        self,
+        method: str,
+        url: Url,
+        headers: Mapping[str, str],
+        deadlines: Deadlines,
+        until: float,
+        body: Body | None = None,
     ) -> NetworkExchange:
         from appc.http.connection import connect, proxy_headers
         from appc.http.proxies import Proxies
@@ -368,7 +394,7 @@ class Network:
         key = (*url.origin, proxy)
         if proxy is not None and url.scheme == "http":
             headers = {**headers, **proxy_headers(proxy)}
-        kept = self._idle.pop(key, None)
+        kept = self._idle.pop(key, None) if method in _SAFE else None
         if kept is not None:
             kept.idle = deadlines.idle
             try:
@@ -381,7 +407,10 @@ class Network:
         connection = connect(url, proxy, self._tls() if url.scheme == "https" else None, deadlines, until)
         try:
             return NetworkExchange(
-                self, key, connection, self._exchange(connection, method, url, headers, deadlines, until)
+                self,
+                key,
+                connection,
+                self._exchange(connection, method, url, headers, deadlines, until, body),
             )
         except BaseException:
             connection.close()
@@ -395,10 +424,11 @@ class Network:
         headers: Mapping[str, str],
         deadlines: Deadlines,
         until: float,
+        body: Body | None,
     ) -> http.client.HTTPResponse:
         shown = f"{url.scheme}://{url.authority}"
         try:
-            return connection.exchange(method, url, headers, deadlines, until)
+            return connection.exchange(method, url, headers, deadlines, until, body)
         except stream.LateError as error:
             raise TooSlow(shown, f"the server {error}") from None
         except stream.SpoiltError as error:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import ssl
     from collections.abc import Mapping
 
+    from appc.http.client import Body
     from appc.http.url import Url
 
 from appc.http.errors import BadAnswer, BadCertificate, TooSlow, Unreachable
@@ -30,7 +31,13 @@ class Connection:
         self.used = False
 
     def exchange(
-        self, method: str, url: Url, headers: Mapping[str, str], deadlines: Deadlines, until: float
+        self,
+        method: str,
+        url: Url,
+        headers: Mapping[str, str],
+        deadlines: Deadlines,
+        until: float,
+        body: Body | None = None,
     ) -> http.client.HTTPResponse:
         """Send one request and read the headers of the answer. OSError and HTTPException as they come."""
         target = str(url) if self.through_proxy else url.target
@@ -39,8 +46,12 @@ class Connection:
             if not value.isprintable():
                 raise ValueError(f"the header {name} has a control character in its value")
             lines.append(f"{name}: {value}")
+        if body is not None or method not in {"GET", "HEAD"}:
+            lines.append(f"Content-Length: {0 if body is None else body.size}")
         self.socket.settimeout(max(0.001, min(deadlines.idle, until - time.monotonic())))
         self.socket.sendall("\r\n".join((*lines, "", "")).encode("latin-1"))
+        if body is not None:
+            self._send(body, deadlines, until)
         reader = DeadlineReader(self.socket, self.idle)  # one an exchange: http.client closes it
         reader.headers_until(min(until, time.monotonic() + deadlines.headers))
         answer = http.client.HTTPResponse(Adapter(reader), method=method)  # type: ignore[arg-type]
@@ -52,6 +63,21 @@ class Connection:
         reader.body_until(until)
         self.used = True
         return answer
+
+    def _send(self, body: Body, deadlines: Deadlines, until: float) -> None:
+        """Send the body. A server that stops reading in the middle has answered: the answer tells why."""
+        left = body.size
+        for chunk in body.chunks():
+            left -= len(chunk)
+            if left < 0:
+                raise ValueError("the body of the request is longer than it was said to be")
+            self.socket.settimeout(max(0.001, min(deadlines.idle, until - time.monotonic())))
+            try:
+                self.socket.sendall(chunk)
+            except (BrokenPipeError, ConnectionResetError):
+                return
+        if left:
+            raise ValueError("the body of the request is shorter than it was said to be")
 
     def close(self) -> None:
         self.socket.close()
