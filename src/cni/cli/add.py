@@ -13,8 +13,7 @@ if TYPE_CHECKING:
 EXAMPLES = """\
   ip netns add blue && cnitool add mynet /run/netns/blue
   cnitool add mynet /run/netns/blue -i eth1
-  CAP_ARGS='{"portMappings":[{"hostPort":80,"containerPort":8080,"protocol":"tcp"}]}' \\
-      cnitool add mynet /run/netns/blue
+  CAP_ARGS='{"ips": ["10.1.0.9/16"]}' cnitool add mynet /run/netns/blue
 """
 DESCRIPTION = (
     """\

@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from console.output import Output
 
 EXAMPLES = """\
-  nft flush ruleset && nft -f /etc/nftables.conf && rkt cni reload
+  rkt cni reload
+  systemctl restart nftables && rkt cni reload
 """
 DESCRIPTION = """\
 Masquerading, port mappings and guards of hardware addresses stand in tables of their own, which firewalld
