@@ -217,3 +217,34 @@ def host(root: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
 def nothing() -> dict[str, list[str]]:
     """What `Host.left` says when nothing is left."""
     return NOTHING
+
+
+@pytest.fixture
+def vrf_stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bridge where a plugin makes a vrf, which most kernels of test machines do not have.
+
+    It has ports as well. But it takes none down, as the kernel does with those of a vrf.
+    """
+    from cni.plugins import vrf
+    from linux.netlink import link
+    from linux.netlink.batch import Batch
+
+    tables: dict[str, int] = {}
+
+    def create(name: str, table: int, *, up: bool = False) -> Any:
+        tables[name] = table
+        return link.create_bridge(name, up=up)
+
+    def enslave(socket: Any, inside: Any, master: int) -> None:
+        batch = Batch(socket)
+        batch.add(
+            link.change(inside.name, master=master),
+            link.change(inside.name, up=False),
+            link.change(inside.name, up=True),
+        )
+        batch.commit()
+
+    monkeypatch.setattr(vrf, "_KIND", "bridge")
+    monkeypatch.setattr(vrf, "_enslave", enslave)
+    monkeypatch.setattr(link, "create_vrf", create)
+    monkeypatch.setattr(link.Link, "vrf_table", property(lambda self: tables.get(self.name, 0)))

@@ -23,17 +23,50 @@ if TYPE_CHECKING:
 TRACER = Path(__file__).parents[2] / "faults/tracer.py"
 SAMPLES = 7
 MAPPING = {"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}
+# Plugins that work on what a bridge has made, with as much to do as they can have.
+CHAINED: dict[str, dict[str, Any]] = {
+    "bandwidth": {"ingressRate": 10**6, "ingressBurst": 10**6, "egressRate": 10**6, "egressBurst": 10**6},
+    "portmap": {"runtimeConfig": {"portMappings": [MAPPING, {**MAPPING, "protocol": "udp"}]}},
+    "sbr": {},
+    "tuning": {"mac": "02:00:00:00:00:77", "allmulti": True, "sysctl": {"net.core.somaxconn": "500"}},
+    "vrf": {"vrfname": "blue"},
+}
+SUBNET = "FLANNEL_NETWORK=10.22.0.0/16\nFLANNEL_SUBNET=10.22.0.0/24\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=false\n"
 
 
 def config(kind: str, leases: Path) -> dict[str, Any]:
+    if kind == "flannel":
+        return flannel(leases)
     ranges = [[{"subnet": "10.22.0.0/24"}], [{"subnet": "fd00:22::/64"}]]
     ipam = {"type": "host-local", "ranges": ranges, "dataDir": str(leases), "routes": [{"dst": "0.0.0.0/0"}]}
     more = {"bridge": "br0", "isGateway": True, "macspoofchk": True} if kind == "bridge" else {}
     return {"cniVersion": "1.1.0", "name": "net1", "type": kind, "ipMasq": True, "ipam": ipam, **more}
 
 
+def flannel(leases: Path) -> dict[str, Any]:
+    path = leases.parent / "subnet.env"
+    path.write_text(SUBNET)
+    ipam = {"type": "host-local", "dataDir": str(leases)}
+    own = {"subnetFile": str(path), "dataDir": str(leases / "flannel"), "delegate": {"bridge": "br0"}}
+    return {"cniVersion": "1.1.0", "name": "net1", "type": "flannel", "ipam": ipam, **own}
+
+
 def links(node: Node) -> set[str]:
     return {each["ifname"] for each in json.loads(node("ip", "-j", "link"))}
+
+
+def everything(host: Host, node: Node) -> dict[str, Any]:
+    """What a plugin in a chain may have changed, on both sides."""
+    found: dict[str, Any] = host.left()
+    del found["records"]  # the bridge's stays
+    found["disciplines"] = subprocess.check_output(["tc", "qdisc"], text=True)
+    for words in ("-o link", "-4 rule", "-6 rule", "-4 route show table all", "-6 route show table all"):
+        # Counted in seconds, or in the order of their making.
+        found[words] = sorted(
+            line.replace(" pref medium", "") for line in node("ip", *words.split()).splitlines()
+        )
+    found["somaxconn"] = node("cat", "/proc/sys/net/core/somaxconn")
+    return found
 
 
 class Failing:
@@ -65,7 +98,7 @@ def _perform(name: str, request: Request) -> str | None:
 
 
 @pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("kind", ["bridge", "ptp"])
+@pytest.mark.parametrize("kind", ["bridge", "flannel", "ptp"])
 def test_an_add_that_fails_at_any_message_leaves_nothing(
     host: Host, nothing: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch, kind: str, after: bool
 ) -> None:
@@ -88,36 +121,38 @@ def test_an_add_that_fails_at_any_message_leaves_nothing(
     assert host.left() == nothing
 
 
+@pytest.mark.usefixtures("vrf_stand_in")
 @pytest.mark.parametrize("after", [False, True])
-def test_a_portmap_that_fails_at_any_message_leaves_nothing(
-    host: Host, nothing: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch, after: bool
+@pytest.mark.parametrize("kind", CHAINED)
+def test_a_plugin_in_a_chain_that_fails_at_any_message_leaves_nothing(
+    host: Host, nothing: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch, kind: str, after: bool
 ) -> None:
     node = host.node("c1")
     base = Request("ADD", config("bridge", host.leases), container_id="c1", netns=node.netns, ifname="eth0")
     result = plugin.perform("bridge", base)
     assert result is not None
-    before = host.left()
-    mapped = {
-        "cniVersion": "1.1.0",
-        "name": "net1",
-        "type": "portmap",
-        "runtimeConfig": {"portMappings": [MAPPING, {**MAPPING, "protocol": "udp"}]},
-        "prevResult": result.to_json("1.1.0"),
-    }
-    request = base.with_config(mapped)
-    for at in range(1, 200):
-        failing = Failing(at, after=after)
-        with monkeypatch.context() as patched:
-            patched.setattr(Socket, "send", lambda socket, data, f=failing: f.send(socket, data))
-            refusal = _perform("portmap", request)
-        if failing.count < at:
-            break
-        assert refusal is None or "on purpose" in refusal
-        assert host.left() == before, at
-    else:
-        pytest.fail("it never succeeded")
-    assert at > 8
-    plugin.perform("portmap", request.with_config(mapped, command="GC"))
+    own = {"cniVersion": "1.1.0", "name": "net1", "type": kind, "prevResult": result.to_json("1.1.0")}
+    request = base.with_config({**own, **CHAINED[kind], "dataDir": str(host.leases / "tuning")})
+    before = everything(host, node)
+    for verb in ("ADD", "DEL"):
+        for at in range(1, 200):
+            if verb == "DEL":
+                plugin.perform(kind, request)
+            failing = Failing(at, after=after)
+            with monkeypatch.context() as patched:
+                patched.setattr(Socket, "send", lambda socket, data, f=failing: f.send(socket, data))
+                refusal = _perform(kind, request.with_config(request.config, command=verb))
+            assert refusal is None or "on purpose" in refusal
+            if verb == "DEL":
+                plugin.perform(kind, request.with_config(request.config, command="DEL"))
+            elif failing.count < at:
+                plugin.perform(kind, request.with_config(request.config, command="GC"))
+            assert everything(host, node) == before, (verb, at)
+            if failing.count < at:
+                break
+        else:
+            pytest.fail("it never succeeded")
+        assert at > 2
     plugin.perform("bridge", base.with_config(base.config, command="GC"))
     assert host.left() == nothing
 
@@ -148,6 +183,9 @@ class Killer:
         # A path that other processes can open too.
         self.node = host.node("c1")
         plugins = [config(kind, host.leases), {"type": "portmap", "capabilities": {"portMappings": True}}]
+        if kind != "flannel":
+            more = ("tuning", "bandwidth", "sbr")
+            plugins += [{"type": each, **CHAINED[each], "dataDir": str(top / "tuning")} for each in more]
         network = {"cniVersion": "1.1.0", "name": "net1", "plugins": plugins}
         self._script = SCRIPT.format(
             source=str(checkout / "src"),
@@ -181,7 +219,7 @@ class Killer:
         return ["/usr/bin/python3", "-IS", "-c", self._script, verb]
 
 
-@pytest.mark.parametrize("kind", ["bridge", "ptp"])
+@pytest.mark.parametrize("kind", ["bridge", "flannel", "ptp"])
 def test_after_a_kill_in_the_middle_one_gc_leaves_nothing(
     host: Host, nothing: dict[str, list[str]], tmp_path: Path, checkout: Path, kind: str
 ) -> None:

@@ -16,7 +16,6 @@ import pytest
 
 from cni import plugin
 from cni.errors import INVALID_CONFIG, PLUGIN_NOT_AVAILABLE, UNKNOWN_CONTAINER, CniError
-from cni.plugins import vrf
 from cni.request import Request
 from linux.netlink import link, wire
 from linux.netlink.batch import Batch
@@ -42,30 +41,6 @@ def has_vrf(node: Node) -> bool:
         batch.add(link.delete("probe"))
         batch.commit()
         return True
-
-
-@pytest.fixture
-def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bridge for a domain, whose table is kept here."""
-    tables: dict[str, int] = {}
-
-    def create(name: str, table: int, *, up: bool = False) -> wire.Request:
-        tables[name] = table
-        return link.create_bridge(name, up=up)
-
-    def enslave(socket: Any, inside: Any, master: int) -> None:
-        batch = Batch(socket)
-        batch.add(
-            link.change(inside.name, master=master),
-            link.change(inside.name, up=False),
-            link.change(inside.name, up=True),
-        )
-        batch.commit()
-
-    monkeypatch.setattr(vrf, "_KIND", "bridge")
-    monkeypatch.setattr(vrf, "_enslave", enslave)
-    monkeypatch.setattr(link, "create_vrf", create)
-    monkeypatch.setattr(link.Link, "vrf_table", property(lambda self: tables.get(self.name, 0)))
 
 
 def by_hand(node: Node, name: str = "eth0", number: int = 22) -> None:
@@ -147,7 +122,7 @@ def test_what_is_sent_is_what_pyroute2_sends() -> None:
     assert json.loads(done.stdout) == [16, 1, 1, "blue", "vrf", 1042]
 
 
-@pytest.mark.usefixtures("stand_in")
+@pytest.mark.usefixtures("vrf_stand_in")
 def test_in_and_out_with_addresses_and_routes(host: Host, nothing: dict[str, list[str]]) -> None:
     node = host.node("c1")
     by_hand(node)
@@ -176,7 +151,7 @@ def test_in_and_out_with_addresses_and_routes(host: Host, nothing: dict[str, lis
     assert host.left() == nothing
 
 
-@pytest.mark.usefixtures("stand_in")
+@pytest.mark.usefixtures("vrf_stand_in")
 def test_two_interfaces_share_a_domain_and_the_last_takes_it_along(host: Host) -> None:
     node = host.node("c1")
     by_hand(node)
@@ -200,7 +175,7 @@ def test_two_interfaces_share_a_domain_and_the_last_takes_it_along(host: Host) -
     perform(one, "DEL")
 
 
-@pytest.mark.usefixtures("stand_in")
+@pytest.mark.usefixtures("vrf_stand_in")
 def test_a_free_table_and_a_chosen_one(host: Host) -> None:
     node = host.node("c1")
     by_hand(node)
@@ -215,7 +190,7 @@ def test_a_free_table_and_a_chosen_one(host: Host) -> None:
     perform(request(node, ifname="eth1", vrfname="red", name="net2"), "DEL")
 
 
-@pytest.mark.usefixtures("stand_in")
+@pytest.mark.usefixtures("vrf_stand_in")
 def test_one_that_was_there_stays(host: Host) -> None:
     node = host.node("c1")
     by_hand(node)
@@ -225,7 +200,7 @@ def test_one_that_was_there_stays(host: Host) -> None:
     assert masters(node) == {"eth0": "", "blue": ""}
 
 
-@pytest.mark.usefixtures("stand_in")
+@pytest.mark.usefixtures("vrf_stand_in")
 def test_del_without_a_record_namespace_or_interface(host: Host, nothing: dict[str, list[str]]) -> None:
     node = host.node("c1")
     by_hand(node)
