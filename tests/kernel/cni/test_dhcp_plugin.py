@@ -15,6 +15,7 @@ import pytest
 from cni.errors import PLUGIN_NOT_AVAILABLE, TRY_AGAIN_LATER, CniError
 from cni.ipam.dhcp import leases, protocol
 from cni.ipam.dhcp import plugin as dhcp
+from fixtures import striking
 from fixtures.dhcp import PLUGIN, Daemon, Dnsmasq, Server
 
 if TYPE_CHECKING:
@@ -84,7 +85,7 @@ def test_a_lease_and_its_end_at_a_real_server(lan: Host, tmp_path: Path) -> None
         lan.add(network, two)
         given = [str(each.address) for each in result.ips]
         assert given == addresses(one)
-        assert sorted(server.given()) == sorted(each.partition("/")[0] for each in given + addresses(two))
+        assert server.comes_to(*(each.partition("/")[0] for each in given + addresses(two)))
         assert routes(one)[0] == ("default", "10.77.0.1")
         assert result.dns.to_json() == {
             "nameservers": ["10.77.0.1", "10.77.0.2"],
@@ -98,7 +99,7 @@ def test_a_lease_and_its_end_at_a_real_server(lan: Host, tmp_path: Path) -> None
             lan.delete(network, node)
         server.hear("DHCPRELEASE", "lan0")
         server.hear("DHCPRELEASE", "lan0")
-        assert server.given() == []
+        assert server.comes_to()
         assert daemon.end() == 0
     assert not os.path.exists(protocol.SOCKET)
     assert [each["ifname"] for each in json.loads(run("ip", "-j", "link"))] == ["lo", "lan0"]
@@ -125,7 +126,7 @@ def test_a_daemon_that_was_killed_loses_nothing_and_a_delete_does_not_need_one(
         lan.delete(network, two)
         server.hear("DHCPRELEASE")
         server.hear("DHCPRELEASE")
-        assert server.given() == []
+        assert server.comes_to()
 
 
 def test_renewal_by_unicast_then_to_everybody_then_the_address_goes_and_comes_back(lan: Host) -> None:
@@ -257,11 +258,11 @@ def test_gc_gives_back_the_stale_alone(lan: Host, tmp_path: Path) -> None:
         lan.runtime.collect(network, [("c2", "eth0")])
         for _ in range(2):
             server.hear("DHCPRELEASE")
-        assert server.given() == [kept]
+        assert server.comes_to(kept)
         lan.check(network, nodes[1])
         lan.runtime.collect(network, [])
         server.hear("DHCPRELEASE")
-        assert server.given() == []
+        assert server.comes_to()
 
 
 def test_what_is_said_and_asked_for(lan: Host) -> None:
@@ -325,3 +326,52 @@ def test_an_interface_that_is_not_there(lan: Host) -> None:
     config: dict[str, object] = {"cniVersion": "1.0.0", "name": "n", "ipam": {"type": "dhcp"}}
     with Daemon(), pytest.raises(CniError, match="no interface eth0"):
         dhcp.add(Request("ADD", config, container_id="c1", netns=node.netns, ifname="eth0"))
+
+
+def test_an_add_that_is_killed_anywhere_is_taken_back_by_a_delete(
+    lan: Host, tmp_path: Path, checkout: Path, nothing: dict[str, list[str]]
+) -> None:
+    node = lan.node("c1")
+    configured = tmp_path / "net.d"
+    configured.mkdir()
+    text = {"cniVersion": "1.1.0", "name": "net1", "plugins": [bridge()]}
+    (configured / "10-lan.conflist").write_text(json.dumps(text))
+    words = ["env", f"NETCONFPATH={configured}", f"CNI_PATH={tmp_path}", str(checkout / "bin/cnitool")]
+    words += ["--cache-dir", str(tmp_path / "cache")]
+    before = {**nothing, "links": ["lan0"]}
+    try:
+        with Dnsmasq(tmp_path, "lan0") as server, Daemon():
+            count = striking.traced([*words, "add", "net1", node.netns])["count"]
+            assert isinstance(count, int)
+            subprocess.run([*words, "del", "net1", node.netns], check=True)
+            assert server.comes_to()
+            struck = 0
+            for at in striking.positions(count, 12):
+                report = striking.traced([*words, "add", "net1", node.netns], "--at", str(at))
+                struck += report["struck"] is not None
+                subprocess.run([*words, "del", "net1", node.netns], check=True)
+                subprocess.run([*words, "gc", "net1", node.netns], check=True)
+                assert server.comes_to(), (at, report)
+                assert (leased(), lan.left()) == ([], before), (at, report)
+            assert struck > 9
+    finally:
+        shutil.rmtree("/run/rkt-platform", ignore_errors=True)
+
+
+def test_a_delete_that_is_killed_is_ended_by_the_next(lan: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    node = lan.node("c1")
+    network = lan.network(bridge())
+    with Server("lan0", lease=8, t1=1, t2=6) as server, Daemon():
+        lan.add(network, node)
+        deleting = os.fork()
+        if deleting == 0:
+            monkeypatch.setattr(dhcp, "_release", lambda _: os.kill(os.getpid(), signal.SIGKILL))
+            lan.delete(network, node)
+            os._exit(1)
+        assert os.waitstatus_to_exitcode(os.waitpid(deleting, 0)[1]) == -signal.SIGKILL
+        assert lease_of(node).state == leases.RELEASING
+        # A daemon that starts now does not take it up again.
+        with pytest.raises(protocol.OtherDaemon, match="to keep"):
+            protocol.call(protocol.SOCKET, protocol.KEEP, lease_of(node).name)
+        lan.delete(network, node)
+        assert server.message("release")["ciaddr"] == "10.77.0.50"
