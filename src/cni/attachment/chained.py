@@ -55,12 +55,18 @@ def lock(namespaces: Namespaces) -> Lock:
 
 def is_there(request: Request, made: Fields) -> bool:
     """Whether the namespace at CNI_NETNS is the one that the record names under `netns`."""
-    if request.netns is None:
-        return False
-    try:
-        return _identity(os.stat(request.netns)) == made.string("netns")
-    except OSError:
-        return False
+    return _is_at(request.netns or "", made)
+
+
+def place(request: Request, made: Fields) -> str | None:
+    """Where the namespace that the record names can be opened, None when it is nowhere any more.
+
+    At CNI_NETNS, which DEL need not be given, else where it was at ADD, which the record has under `path`.
+    """
+    for path in (request.netns or "", made.string("path")):
+        if _is_at(path, made):
+            return path
+    return None
 
 
 def changed(result: Result, change: Callable[[Interface], Interface]) -> Result:
@@ -72,6 +78,13 @@ def changed(result: Result, change: Callable[[Interface], Interface]) -> Result:
         dns=result.dns,
         version=result.version,
     )
+
+
+def _is_at(path: str, made: Fields) -> bool:
+    try:
+        return bool(path) and _identity(os.stat(path)) == made.string("netns")
+    except OSError:
+        return False
 
 
 def _identity(found: os.stat_result) -> str:

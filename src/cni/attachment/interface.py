@@ -15,9 +15,17 @@ from linux.netlink.batch import Batch
 TYPE_CHECKING = False  # not from typing: a plugin lives too short to import it
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Protocol
 
-    from cni.attachment.veth import Namespaces, Pair
+    from cni.attachment.veth import Namespaces
     from linux.netlink.wire import Request as Message
+
+    class Inside(Protocol):
+        """An interface in the container: its name, and its index there."""
+
+        container: str
+        index: int
+
 
 # linux/ip.h
 _ARP_NOTIFY = 22
@@ -27,44 +35,49 @@ _DAD_DEADLINE = 5.0  # seconds
 
 def configure(
     namespaces: Namespaces,
-    pair: Pair,
+    end: Inside,
     ips: Sequence[IPConfig],
     routes: Sequence[Message],
     *,
     flags: int = 0,
     detect_duplicates: bool = False,
+    announce: bool = False,
 ) -> None:
     """Give the container's end its addresses, bring it up and add `routes`, in one batch.
 
     IPv6 addresses are usable at once, as the IPAM plugin vouches for them, unless `detect_duplicates`.
-    `flags` are more flags for all addresses.
+    `flags` are more flags for all addresses. With `announce` IPv6 neighbours are told too when the interface
+    comes up or changes its hardware address, as IPv4's always are.
     """
     from linux.namespaces import inside
 
     with inside(f"/proc/thread-self/fd/{namespaces.fd}"):
-        settings(pair.container, ips, detect_duplicates=detect_duplicates)
+        settings(end.container, ips, detect_duplicates=detect_duplicates)
+        if announce and ips:
+            sysctl.of_interface("ipv6", end.container, "ndisc_notify", 1)
     batch = Batch(namespaces.container)
-    batch.add(link.set_addressing(pair.container, ipv4={_ARP_NOTIFY: 1}))
+    if ips:
+        batch.add(link.set_addressing(end.container, ipv4={_ARP_NOTIFY: 1}))
     for each in ips:
         own = flags
         if each.address.v6 and not detect_duplicates:
             own |= address.NODAD
-        batch.add(address.add(pair.index, str(each.address), flags=own))
-    batch.add(link.change(pair.container, up=True))
+        batch.add(address.add(end.index, str(each.address), flags=own))
+    batch.add(link.change(end.container, up=True))
     batch.add(*routes)
     batch.commit()
     if detect_duplicates and any(each.address.v6 for each in ips):
-        _wait_for_detection(namespaces, pair)
+        _wait_for_detection(namespaces, end)
 
 
-def bring_up(namespaces: Namespaces, pair: Pair) -> None:
+def bring_up(namespaces: Namespaces, end: Inside) -> None:
     """The container's end up without an address, for an IPAM plugin that asks the network for one."""
     from linux.namespaces import inside
 
     with inside(f"/proc/thread-self/fd/{namespaces.fd}"):
-        sysctl.of_interface("ipv6", pair.container, "accept_ra", 0)
+        sysctl.of_interface("ipv6", end.container, "accept_ra", 0)
     batch = Batch(namespaces.container)
-    batch.add(link.change(pair.container, up=True))
+    batch.add(link.change(end.container, up=True))
     batch.commit()
 
 
@@ -134,15 +147,15 @@ def wait_until_forwarding(namespaces: Namespaces, port: str, deadline: float) ->
         pause = min(pause * 2, 0.05)
 
 
-def _wait_for_detection(namespaces: Namespaces, pair: Pair) -> None:
-    end = monotonic() + _DAD_DEADLINE
+def _wait_for_detection(namespaces: Namespaces, end: Inside) -> None:
+    deadline = monotonic() + _DAD_DEADLINE
     while True:
-        found = address.addresses(namespaces.container, pair.index, family=10)
+        found = address.addresses(namespaces.container, end.index, family=10)
         for each in found:
             if each.flags & address.DAD_FAILED:
                 raise CniError(INVALID_CONFIG, f"{each.address} is in use by somebody else in the network")
         if not any(each.flags & address.TENTATIVE for each in found):
             return
-        if monotonic() > end:
+        if monotonic() > deadline:
             raise CniError(INTERNAL, "duplicate address detection did not finish", f"in {_DAD_DEADLINE} s")
         sleep(0.05)

@@ -25,6 +25,11 @@ def host_interface(request: Request, attempt: int = 0) -> str:
     return "veth" + digest(_attachment(request, f"host{attempt}"), 8)
 
 
+def passing(request: Request) -> str:
+    """A name for an interface on its way into the container, where it gets its own."""
+    return "cni" + digest(_attachment(request, "passing"), 12)
+
+
 def mac(request: Request, end: str) -> str:
     """A hardware address for an `end` of the attachment: locally administered, not a group's."""
     raw = bytearray.fromhex(digest(_attachment(request, end), 12))

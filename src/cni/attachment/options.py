@@ -27,6 +27,16 @@ def mac(request: Request) -> str:
     return names.check_mac(text) if text else ""
 
 
+def own_mac(request: Request) -> str:
+    """The same for plugins with `mac` in their configuration: runtimeConfig, CNI_ARGS, then that."""
+    text = (
+        request.runtime_config.string("mac")
+        or request.cni_args(_ARGUMENTS).get("MAC", "")
+        or request.fields.string("mac")
+    )
+    return names.check_mac(text) if text else ""
+
+
 def has_ipam(request: Request) -> bool:
     """Whether there is an IPAM plugin to ask; CniError 7 when it is named but cannot be found.
 

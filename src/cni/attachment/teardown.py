@@ -65,29 +65,34 @@ def unrecorded(request: Request) -> None:
     ips = [each.address for each in previous.ips] if previous is not None else []
     steps.run(lambda: masquerade.remove(ips, owner(request)))
     steps.run(lambda: foreign.remove_masquerade(request.name, request.container_id, request.ifname))
-    if delegate.needs_interface(request):
-        release_address(request, steps)
-    netns = request.netns
-    if netns is not None:
-        steps.run(lambda: veth.delete_in_container(netns, request.ifname))
-    if not delegate.needs_interface(request):
-        release_address(request, steps)
+    unrecorded_interface(request, steps, "veth")
     steps.finish()
 
 
+def unrecorded_interface(request: Request, steps: Steps, kind: str) -> None:
+    """Delete the container's interface, if it is of that kind, and release its addresses."""
+
+    def delete_interface() -> None:
+        if request.netns is not None:
+            veth.delete_in_container(request.netns, request.ifname, kind)
+
+    in_order(request, steps, delete_interface)
+
+
 def link_and_address(request: Request, record: Fields, steps: Steps) -> None:
-    """Delete the pair of a recorded attachment and release its addresses, in the right order.
+    """Delete the pair of a recorded attachment and release its addresses."""
+    in_order(request, steps, lambda: veth.delete(record.string("veth"), record.string("mac")))
+
+
+def in_order(request: Request, steps: Steps, delete_interface: Callable[[], object]) -> None:
+    """Run `delete_interface` and release the addresses.
 
     The interface goes first: its address must not be given out anew while it can still answer for it. With
     DHCP it goes last, as the lease is given back through it.
     """
-
-    def delete_pair() -> None:
-        veth.delete(record.string("veth"), record.string("mac"))
-
     if delegate.needs_interface(request):
         release_address(request, steps)
-        steps.run(delete_pair)
+        steps.run(delete_interface)
     else:
-        steps.run(delete_pair)
+        steps.run(delete_interface)
         release_address(request, steps)

@@ -47,19 +47,23 @@ def own_ips(request: Request, result: Result) -> list[IPConfig]:
 
 
 def container(
-    request: Request, namespaces: Namespaces, result: Result, recorded: Collection[str] | None
+    request: Request,
+    namespaces: Namespaces,
+    result: Result,
+    recorded: Collection[str] | None,
+    kind: str | None = "veth",
 ) -> Link:
-    """The container's end is there, up and of the kind and hardware address it had, with its addresses.
+    """The container's end is there, of its `kind` and the hardware address it had, with its addresses.
 
-    `recorded` are the addresses this plugin gave, so that what others of the chain added or took away is not
-    counted against it; None: it left no record, the result alone speaks.
+    None is any kind. `recorded` are the addresses this plugin gave, so that what others of the chain added or
+    took away is not counted against it; None: it left no record, the result alone speaks.
     """
     _, interface = own_interface(request, result)
     found = link.get(namespaces.container, request.ifname)
     if found is None:
         raise damaged(f"the container has no interface {request.ifname}")
-    if found.kind != "veth":
-        raise damaged(f"{request.ifname} is not a veth", f"but {found.kind or 'of no kind'}")
+    if kind is not None and found.kind != kind:
+        raise damaged(f"{request.ifname} is not a {kind}", f"but {found.kind or 'of no kind'}")
     if interface.mac and found.mac != interface.mac.lower():
         raise damaged(f"{request.ifname} has MAC address {found.mac}", f"not {interface.mac}")
     ips = own_ips(request, result)

@@ -76,14 +76,19 @@ class Pair:
         self.index = 0
 
 
-def plan(request: Request, namespaces: Namespaces, *, mac: str = "", mtu: int = 0) -> Pair:
-    """Choose names for a pair. CniError 4 when the container has an interface of that name already."""
+def refuse_existing(request: Request, namespaces: Namespaces) -> None:
+    """CniError 4 when the container has an interface of that name already."""
     if link.get(namespaces.container, request.ifname) is not None:
         raise CniError(
             INVALID_ENVIRONMENT,
             f"the container has an interface {request.ifname} already",
             f"in {namespaces.path}",
         )
+
+
+def plan(request: Request, namespaces: Namespaces, *, mac: str = "", mtu: int = 0) -> Pair:
+    """Choose names for a pair. CniError 4 when the container has an interface of that name already."""
+    refuse_existing(request, namespaces)
     for attempt in range(_ATTEMPTS):
         host = names.host_interface(request, attempt)
         if link.get(namespaces.host, host) is None:
@@ -136,15 +141,18 @@ def delete(host: str, mac: str) -> None:
             batch.commit()
 
 
-def delete_in_container(netns: str, ifname: str) -> None:
-    """Delete the container's end, for an attachment that no record speaks of. Nothing there is no error."""
+def delete_in_container(netns: str, ifname: str, kind: str = "veth") -> None:
+    """Delete the container's interface, for an attachment that no record speaks of, if it is of that kind.
+
+    Nothing there is no error.
+    """
     try:
         (socket,) = open_in(netns, ROUTE)
     except (FileNotFoundError, ValueError):
         return
     with socket:
         found = link.get(socket, ifname)
-        if found is not None and found.kind == "veth":
+        if found is not None and found.kind == kind:
             batch = Batch(socket)
             batch.add(link.delete(ifname).tolerating(errno.ENODEV))
             batch.commit()

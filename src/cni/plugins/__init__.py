@@ -47,6 +47,7 @@ PLUGINS = {
     "flannel": "cni.plugins.flannel",
     "host-local": "cni.ipam.host_local",
     "loopback": "cni.plugins.loopback",
+    "macvlan": "cni.plugins.macvlan",
     "portmap": "cni.plugins.portmap",
     "ptp": "cni.plugins.ptp",
     "sbr": "cni.plugins.sbr",

@@ -249,6 +249,20 @@ def create(
     return request
 
 
+def supports(socket: Socket, kind: str) -> bool:
+    """Whether this kernel can make links of `kind`, loading its module if that is what it takes.
+
+    Asked by a request that no kind of Ethernet link can meet: a group's hardware address, and no link below.
+    """
+    name = f"probe{socket.fileno()}"
+    try:
+        socket.request(create(name, kind, mac="01:00:00:00:00:00"))
+    except OSError as failed:
+        return failed.errno != errno.EOPNOTSUPP
+    socket.request(delete(name))
+    return True
+
+
 def change(
     name: str,
     *,
