@@ -48,7 +48,7 @@ def sessions(page: Path) -> Iterator[Step]:
                 if command:
                     yield Step("\n".join(command), expected)
                 command, expected = [line[2:]], []
-            elif line.startswith("> ") and not expected:
+            elif (line.startswith("> ") or line == ">") and not expected:
                 command.append(line[2:])
             else:
                 expected.append(line)
