@@ -8,6 +8,7 @@ branch.
 from __future__ import annotations
 
 from appc.aci import whitelist
+from appc.aci.limits import DEFAULT, Limits
 from appc.errors import AppcError
 from linux.named_tuple import NamedTuple
 
@@ -86,6 +87,7 @@ def render(
     open_image: Callable[[ImageID], BinaryIO],
     directory: int | str,
     *,
+    limits: Limits = DEFAULT,
     measured: bool = False,
     meanwhile: Callable[[], None] | None = None,
 ) -> Extracted:
@@ -96,4 +98,4 @@ def render(
 
     with ExitStack() as stack:
         layers = [Layer(stack.enter_context(open_image(step.image_id)), step.allowed) for step in steps]
-        return extract_layers(layers, directory, measured=measured, meanwhile=meanwhile)
+        return extract_layers(layers, directory, limits=limits, measured=measured, meanwhile=meanwhile)

@@ -286,6 +286,23 @@ def test_extract(actool: Actool) -> None:
     assert sorted(path.name for path in actool.directory.iterdir()) == ["app", "app.aci", "bad.aci", "out"]
 
 
+def test_r4_limits_are_changed_by_a_flag(actool: Actool) -> None:
+    (actool.directory / "app/rootfs/big").write_bytes(bytes(1 << 20))
+    actool("build", "app", "app.aci")
+    for words in (("validate",), ("extract", "out"), ("patch-manifest", "--name=example.com/x", "out.aci")):
+        verb, *more = words
+        flags, out = [word for word in more if word[0] == "-"], [word for word in more if word[0] != "-"]
+        told = actool(verb, "--limit=size=1Mi", *flags, "app.aci", *out, code=1).stderr
+        assert "more than 1048576 bytes when uncompressed" in told
+        told = actool(verb, "--limit=entries=2", *flags, "app.aci", *out, code=1).stderr
+        assert "more than 2 entries" in told
+        assert (
+            "there is no limit 'sise'"
+            in actool(verb, "--limit=sise=1", *flags, "app.aci", *out, code=1).stderr
+        )
+        actool(verb, "--limit=size=2Mi", "--limit=entries=10", *flags, "app.aci", *out)
+
+
 def test_sign(actool: Actool, tmp_path_factory: pytest.TempPathFactory) -> None:
     home = tmp_path_factory.mktemp("gpg", numbered=True)
     home.chmod(0o700)

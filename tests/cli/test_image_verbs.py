@@ -18,6 +18,7 @@ from rkt.store import Store
 
 if TYPE_CHECKING:
     from conftest import Rkt
+    from fixtures.images import MakeAci
 
 pytestmark = pytest.mark.usefixtures("root")
 Put = Callable[..., str]
@@ -226,3 +227,22 @@ def test_an_ordinary_user_gets_a_clear_answer(rkt: Rkt, put: Put, open_checkout:
     )
     assert "Traceback" not in done.stderr
     assert done.returncode in {0, 254}
+
+
+def test_r4_limits_of_images_are_configured(rkt: Rkt, make_aci: MakeAci) -> None:
+    """Beyond the default depth of 256 directories: refused, and with another limit fetched, rendered, run."""
+    image = make_aci(["/bin/true"], name="example.com/deep", files={"d/" * 300 + "file": "x"})
+    fetch = ("--insecure-options=image", "fetch", image)
+    refused = rkt(*fetch, code=254).stderr
+    assert "directories deep" in refused
+    assert "hint: if it is to be trusted, raise the limit: `images.d` for rkt" in refused
+    limits = rkt.directory / "etc/images.d/limits.json"
+    limits.parent.mkdir()
+    limits.write_text(json.dumps({"rktKind": "images", "rktVersion": "v1", "limits": {"depth": 400}}))
+    found = rkt(*fetch).stdout.strip()
+    rkt("--insecure-options=image", "run", "--net=none", found)
+    rkt("image", "rm", found)
+    limits.write_text(json.dumps({"rktKind": "images", "rktVersion": "v1", "limits": {"entries": 2}}))
+    assert "more than 2 entries" in rkt(*fetch, code=254).stderr
+    limits.write_text(json.dumps({"rktKind": "images", "rktVersion": "v1", "limits": {"size": "1"}}))
+    assert "more than 1 bytes when uncompressed" in rkt(*fetch, code=254).stderr

@@ -26,6 +26,10 @@ class InvalidArchive(AppcError, ValueError):
 class LimitExceeded(InvalidArchive):
     """An archive that would take more of the host than the limits allow (size, entries, memory, ratio)."""
 
+    def __init__(self, problems: str | Iterable[str], *, hint: str | None = None) -> None:
+        raising = "if it is to be trusted, raise the limit: `images.d` for rkt, --limit for actool"
+        super().__init__(problems, hint=hint or raising)
+
 
 class UnknownFormat(InvalidArchive):
     """A file that starts like no archive and no compression this project knows."""

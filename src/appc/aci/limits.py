@@ -1,4 +1,4 @@
-"""How much of the host one archive may take (rule R4); every value has a flag or argument to change it."""
+"""How much of the host one archive may take (rule R4), and how users say otherwise."""
 
 from __future__ import annotations
 
@@ -30,3 +30,22 @@ class Limits(NamedTuple):
 
 
 DEFAULT = Limits()
+#: What users may change: `images.d` of rkt, `--limit` of actool. What reading takes of memory is not among
+#: it, nor a manifest's size.
+CHANGEABLE = ("size", "entries", "depth", "xattrs", "ratio")
+_LARGEST = 2**62
+
+
+def changed(limits: Limits, name: str, value: object) -> Limits:
+    """`limits` with another value, a whole number or text such as ``64Gi``, for one of CHANGEABLE.
+
+    Raises ValueError.
+    """
+    from appc.types.quantity import NANO, Quantity
+
+    if name not in CHANGEABLE:
+        raise ValueError(f"there is no limit {name!r} to change: choose from {', '.join(CHANGEABLE)}")
+    amount = Quantity.from_json(value)
+    if amount.nanos % NANO or not 0 < amount.value() <= _LARGEST:
+        raise ValueError(f"{name}: {amount} is not a whole number from 1 to {_LARGEST} (2^62)")
+    return limits._replace(**{name: amount.value()})

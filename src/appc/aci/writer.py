@@ -13,6 +13,7 @@ from appc.aci import compression as compressions
 from appc.aci import header, tar
 from appc.aci.errors import shown
 from appc.aci.layout import MANIFEST, ROOTFS
+from appc.aci.limits import DEFAULT, Limits
 from appc.aci.tar import Entry
 from appc.errors import AppcError
 from appc.types.image_id import ImageID
@@ -105,13 +106,18 @@ def build(
 
 
 def replace_manifest(
-    image: BinaryIO, manifest: bytes, out: BinaryIO, *, compression: str = compressions.GZIP
+    image: BinaryIO,
+    manifest: bytes,
+    out: BinaryIO,
+    *,
+    compression: str = compressions.GZIP,
+    limits: Limits = DEFAULT,
 ) -> ImageID:
     """Copy the image in `image` to `out` with another manifest, in the place where the old one was."""
     from appc.aci.layout import Layout
 
-    reader = tar.TarReader(compressions.inflate(image))
-    layout = Layout()
+    reader = tar.TarReader(compressions.inflate(image, limits=limits), limits)
+    layout = Layout(limits)
     writer = Writer(out, compression)
     for entry in reader:
         layout.see(entry)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from appc.cli import limits
 from appc.errors import AppcError
 
 TYPE_CHECKING = False
@@ -28,6 +29,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--overwrite", action="store_true", help="replace an existing directory")
     parser.add_argument("--rootfs-only", action="store_true", help="make DIR the root filesystem itself")
+    limits.arguments(parser)
 
 
 def run(options: argparse.Namespace, out: Output) -> int:
@@ -37,6 +39,7 @@ def run(options: argparse.Namespace, out: Output) -> int:
 
     if len(options.paths) != 2:
         raise AppcError("Must provide image and output directory", hint="actool extract FILE.aci DIR")
+    allowed = limits.wanted(options)
     image, directory = options.paths
     if os.path.lexists(directory) and not options.overwrite:
         raise AppcError(f"Target directory exists (try --overwrite): {directory}")
@@ -47,7 +50,7 @@ def run(options: argparse.Namespace, out: Output) -> int:
         with open(f"{new}/manifest", "xb") as manifest:
             manifest.write(reader.read_manifest(file))
         os.mkdir(f"{new}/rootfs", 0o700)
-        told = extract(file, f"{new}/rootfs")
+        told = extract(file, f"{new}/rootfs", limits=allowed)
     if told.devices:
         out.warn(f"{told.devices} device node(s) left out")
     if told.attributes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from appc.cli import limits
 from appc.errors import AppcError
 
 TYPE_CHECKING = False
@@ -47,6 +48,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--replace", action="store_true", help="write the result over IN")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing OUT")
     parser.add_argument("--no-compression", action="store_true", help="do not compress the result")
+    limits.arguments(parser)
 
 
 def run(options: argparse.Namespace, out: Output) -> int:
@@ -56,6 +58,7 @@ def run(options: argparse.Namespace, out: Output) -> int:
     from appc.schema.image import ImageManifest
 
     source, target = _paths(options)
+    allowed = limits.wanted(options)
     wanted = {name: getattr(options, name.replace("-", "_")) for name, _, _ in _EDITS}
     wanted = {name: value for name, value in wanted.items() if value is not None}
     if options.manifest is not None and wanted:
@@ -70,7 +73,7 @@ def run(options: argparse.Namespace, out: Output) -> int:
         overwrite = options.replace or options.overwrite
         with replacing(target, overwrite=overwrite, mode=os.stat(source).st_mode & 0o777) as file:
             compression = "none" if options.no_compression else "gzip"
-            image_id = writer.replace_manifest(image, manifest, file, compression=compression)
+            image_id = writer.replace_manifest(image, manifest, file, compression=compression, limits=allowed)
     out.debug(f"{target}: {image_id}")
     return 0
 

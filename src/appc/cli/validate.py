@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 
+from appc.cli import limits
 from appc.errors import AppcError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
 
+    from appc.aci.limits import Limits
     from console.output import Output
 
 EXAMPLES = """\
@@ -36,6 +38,7 @@ class Stop(AppcError):
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("files", metavar="FILE", nargs="*", help="an image, a layout's directory, a manifest")
     parser.add_argument("--type", metavar="TYPE", help="what the files are: " + ", ".join(_TYPES))
+    limits.arguments(parser)
 
 
 def run(options: argparse.Namespace, out: Output) -> int:
@@ -44,10 +47,11 @@ def run(options: argparse.Namespace, out: Output) -> int:
         raise AppcError("must pass one or more files")
     if options.type is not None and options.type not in _TYPES:
         raise AppcError(f"--type: unknown type {options.type!r}", hint="choose from " + ", ".join(_TYPES))
+    allowed = limits.wanted(options)
     code = 0
     for path in options.files:
         try:
-            problems, what = _check(path, options.type)
+            problems, what = _check(path, options.type, allowed)
         except Stop as error:
             out.error(error)
             return 1
@@ -63,7 +67,7 @@ def run(options: argparse.Namespace, out: Output) -> int:
     return code
 
 
-def _check(path: str, wanted: str | None) -> tuple[list[str], str]:
+def _check(path: str, wanted: str | None, allowed: Limits) -> tuple[list[str], str]:
     """Every problem of one file, and what it is."""
     from appc.aci import compression, validate
 
@@ -76,7 +80,7 @@ def _check(path: str, wanted: str | None) -> tuple[list[str], str]:
     with open(path, "rb") as file:
         prefix = file.read(_SNIFFED)
         if wanted == IMAGE or (wanted is None and compression.detect(prefix) is not None):
-            return validate.image_problems(file), "app container image"
+            return validate.image_problems(file, limits=allowed), "app container image"
         if wanted is None and not _is_text(prefix):
             raise Stop(f"{path}: unable to detect filetype (try --type)")
         data = prefix + file.read(_LARGEST)

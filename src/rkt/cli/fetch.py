@@ -50,7 +50,7 @@ def run(options: argparse.Namespace, out: Output) -> int:
 
     full, policy, images = parse(options.argv)
     settings = options.settings
-    with Store(settings.data_dir) as store:
+    with Store(settings.data_dir, settings.config_dirs()) as store:
         found = [
             fetch(settings, store, image, pull_policy=policy, signature=signature, out=out)
             for image, signature in images

@@ -1,4 +1,4 @@
-"""The kinds `paths` (`paths.d`), `stage1` (`stage1.d`) and `pods` (`pods.d`)."""
+"""The kinds `paths` (`paths.d`), `stage1` (`stage1.d`), `pods` (`pods.d`) and `images` (`images.d`)."""
 
 from __future__ import annotations
 
@@ -71,6 +71,25 @@ def read_private_users(config: str) -> bool | None:
         if found is not None:
             raise ConfigError(path, "privateUsers is already specified")
         found = value
+    return found
+
+
+def read_image_limits(config: str) -> dict[str, int]:
+    """`limits` of `images.d`: what an image may take of the host, by name. Each may be given once."""
+    found: dict[str, int] = {}
+    for path, _, content in read(f"{config}/images.d", ("images",)):
+        from appc.aci.limits import DEFAULT, changed
+
+        limits = content.get("limits") or {}
+        if not isinstance(limits, dict):
+            raise ConfigError(path, "limits is not an object")
+        for name, value in limits.items():
+            if name in found:
+                raise ConfigError(path, f"the limit {name!r} is already specified")
+            try:
+                found[name] = getattr(changed(DEFAULT, name, value), name)
+            except ValueError as error:
+                raise ConfigError(path, f"limits: {error}") from None
     return found
 
 

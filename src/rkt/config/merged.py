@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from linux.named_tuple import NamedTuple
-from rkt.config.kinds import Paths, Stage1, read_paths, read_private_users, read_stage1
+from rkt.config.kinds import (
+    Paths,
+    Stage1,
+    read_image_limits,
+    read_paths,
+    read_private_users,
+    read_stage1,
+)
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -14,13 +21,15 @@ if TYPE_CHECKING:
 
 
 class Config(NamedTuple):
-    """Everything that is configured: credentials by domain and registry, paths, the default stage1, pods."""
+    """Everything that is configured: credentials by domain and registry, paths, the default stage1,
+    pods, limits of images."""
 
     auth: dict[str, Auth]
     docker_auth: dict[str, Auth]
     paths: Paths
     stage1: Stage1
     private_users: bool
+    image_limits: dict[str, int]
 
     def credentials(self) -> Credentials:
         """What the web client needs."""
@@ -61,6 +70,8 @@ class Config(NamedTuple):
         })
         if not self.private_users:  # the kind is not rkt's: a script that reads the list expects the others
             entries.append({"rktVersion": "v1", "rktKind": "pods", "privateUsers": False})
+        if self.image_limits:
+            entries.append({"rktVersion": "v1", "rktKind": "images", "limits": self.image_limits})
         return {"stage0": entries}
 
 
@@ -75,8 +86,14 @@ def load(directories: Iterable[str]) -> Config:
         domains, registries = read_directory(directory)
         auth.update(domains)
         docker.update(registries)
-    private_users = load_private_users(directories)
-    return Config(auth, docker, load_paths(directories), load_stage1(directories), private_users)
+    return Config(
+        auth,
+        docker,
+        load_paths(directories),
+        load_stage1(directories),
+        load_private_users(directories),
+        load_image_limits(directories),
+    )
 
 
 def load_paths(directories: Iterable[str]) -> Paths:
@@ -94,6 +111,14 @@ def load_private_users(directories: Iterable[str]) -> bool:
     for directory in directories:
         found = read_private_users(directory)
         merged = merged if found is None else found
+    return merged
+
+
+def load_image_limits(directories: Iterable[str]) -> dict[str, int]:
+    """Only the limits of images that are not the default ones, by name."""
+    merged: dict[str, int] = {}
+    for directory in directories:
+        merged |= read_image_limits(directory)
     return merged
 
 

@@ -29,7 +29,7 @@ def assemble(settings: GlobalOptions, pods: PodDirectory, options: PodOptions, o
     from rkt.stage0 import podmanifest
     from rkt.store import Store
 
-    with Store(settings.data_dir) as store:
+    with Store(settings.data_dir, settings.config_dirs()) as store:
         if options.pod_manifest is not None:
             manifest = podmanifest.check_pod_manifest(
                 _read(options.pod_manifest), lambda wanted: _stored(store, wanted)

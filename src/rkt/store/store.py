@@ -14,7 +14,7 @@ from rkt.store.paths import Paths, make_directory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping, Sequence
     from types import TracebackType
     from typing import BinaryIO, Self
 
@@ -61,9 +61,11 @@ class Store:
     and OSError.
     """
 
-    def __init__(self, data_dir: str) -> None:
+    def __init__(self, data_dir: str, config_dirs: Sequence[str] = ()) -> None:
+        """`config_dirs` are asked for the limits of images when one is imported or rendered."""
         self.paths = Paths(data_dir)
         self.data_dir = data_dir
+        self._config_dirs = config_dirs
         self._index: Index | None = None
         self._imported: set[str] = set()
 
@@ -80,6 +82,13 @@ class Store:
         if self._index is not None:
             self._index.close()
             self._index = None
+
+    def limits(self) -> Limits:
+        """How much an image may take of the host."""
+        from appc.aci.limits import DEFAULT
+        from rkt.config.merged import load_image_limits
+
+        return DEFAULT._replace(**load_image_limits(self._config_dirs))
 
     # --- images
 
@@ -101,7 +110,7 @@ class Store:
         unless `any_platform`. A failure leaves nothing.
         """
         with self._shared():
-            incoming = blobs.receive(self.paths, file, limits=limits)
+            incoming = blobs.receive(self.paths, file, limits=limits or self.limits())
             try:
                 manifest = self._accept(incoming, expected, check, any_platform=any_platform)
                 make_directory(self.paths.image_locks)
@@ -325,7 +334,9 @@ class Store:
                 raise NoSuchImage(f"image {image_id[:39]} has not been rendered")
             with self._shared():
                 manifest = self.manifest_bytes(image_id)
-                found = trees.render(self.paths, steps, manifest, trusted=self._imported)
+                found = trees.render(
+                    self.paths, steps, manifest, trusted=self._imported, limits=self.limits()
+                )
         for used in {str(step.image_id) for step in steps}:
             blobs.touch(self.paths, used)
         return found

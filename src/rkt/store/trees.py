@@ -18,6 +18,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from appc.aci.limits import Limits
     from appc.aci.treehash import TreeHash
     from appc.render import Step
     from rkt.store.paths import Paths
@@ -52,7 +53,9 @@ def find(paths: Paths, name: str) -> Tree | None:
     return Tree(name, rootfs, (rootfs,)) if os.path.isdir(rootfs) else None
 
 
-def render(paths: Paths, steps: Sequence[Step], manifest: bytes, *, trusted: Iterable[str] = ()) -> Tree:
+def render(
+    paths: Paths, steps: Sequence[Step], manifest: bytes, *, limits: Limits, trusted: Iterable[str] = ()
+) -> Tree:
     """Make the tree of `steps`, unless another process just did. Durable at the end.
 
     Every archive is compared with its ID while it is unpacked, except the `trusted` ones, which this process
@@ -68,7 +71,7 @@ def render(paths: Paths, steps: Sequence[Step], manifest: bytes, *, trusted: Ite
         make_directory(paths.temporary)
         temporary = files.temporary_directory(paths.temporary, name)
         with temporary as directory:
-            _fill(paths, steps, manifest, directory, frozenset(trusted))
+            _fill(paths, steps, manifest, directory, frozenset(trusted), limits)
             os.rename(directory, paths.tree(name))
             temporary.keep()
             files.sync_directory(paths.trees)
@@ -79,7 +82,12 @@ def render(paths: Paths, steps: Sequence[Step], manifest: bytes, *, trusted: Ite
 
 
 def _fill(
-    paths: Paths, steps: Sequence[Step], manifest: bytes, directory: str, trusted: frozenset[str]
+    paths: Paths,
+    steps: Sequence[Step],
+    manifest: bytes,
+    directory: str,
+    trusted: frozenset[str],
+    limits: Limits,
 ) -> None:
     from appc import render as rendering
 
@@ -91,6 +99,7 @@ def _fill(
         needed,
         lambda image_id: blobs.open_blob(paths, image_id),
         rootfs,
+        limits=limits,
         measured=True,
         meanwhile=lambda: _check(paths, suspects),
     )

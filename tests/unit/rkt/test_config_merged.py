@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -237,4 +238,38 @@ def test_private_users_are_on_until_a_stronger_file_says_otherwise(directories: 
     assert directories.load().private_users is True
     write(directories.user, "pods.d/q.json", "pods", privateUsers="yes")
     with pytest.raises(ConfigError, match="neither true nor false"):
+        directories.load()
+
+
+def test_limits_of_images_are_the_default_ones_but_for_what_files_say(directories: Directories) -> None:
+    assert directories.load().image_limits == {}
+    write(directories.system, "images.d/a.json", "images", limits={"size": "64Gi", "entries": 10})
+    write(directories.system, "images.d/b.json", "images", limits={"ratio": 200})
+    write(directories.user, "images.d/a.json", "images", limits={"entries": 2_000_000})
+    config = directories.load()
+    assert config.image_limits == {"size": 64 << 30, "entries": 2_000_000, "ratio": 200}
+    assert config.to_json()["stage0"][-1]["limits"] == config.image_limits  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("limits", "problem"),
+    [
+        ({"memory": "1Gi"}, "there is no limit 'memory' to change: choose from size, entries"),
+        ({"size": "big"}, '"big" is not a quantity'),
+        ({"size": 0}, "is not a whole number from 1"),
+        ({"size": "500m"}, "is not a whole number from 1"),
+        ({"size": "1e30"}, "is not a whole number from 1"),
+        ({"size": True}, "is not a quantity"),
+        ({"ratio": 300}, "the limit 'ratio' is already specified"),
+        ([], None),
+        (7, "limits is not an object"),
+    ],
+)
+def test_limits_that_are_none(directories: Directories, limits: object, problem: str | None) -> None:
+    write(directories.local, "images.d/a.json", "images", limits={"ratio": 200})
+    write(directories.local, "images.d/b.json", "images", limits=limits)
+    if problem is None:
+        directories.load()
+        return
+    with pytest.raises(ConfigError, match=re.escape(problem)):
         directories.load()

@@ -32,12 +32,12 @@ def run(options: argparse.Namespace, out: Output) -> int:
     from rkt.cli.image.argument import image
     from rkt.store import Store
 
-    with Store(options.settings.data_dir) as store:
+    with Store(options.settings.data_dir, options.settings.config_dirs()) as store:
         found = image(store, options.image)
         with output_directory.new_directory(options, store.manifest_bytes(found)) as directory:
             os.mkdir(f"{directory}/rootfs", 0o700)
             with store.open_blob(found) as blob:
-                told = extract(blob, f"{directory}/rootfs")
+                told = extract(blob, f"{directory}/rootfs", limits=store.limits())
     if told.devices:
         out.warn(f"{told.devices} device node(s) left out")
     if told.attributes:

@@ -31,7 +31,7 @@ def run(options: argparse.Namespace, out: Output) -> int:
     from rkt.store import Store, copytree
 
     del out
-    with Store(options.settings.data_dir) as store:
+    with Store(options.settings.data_dir, options.settings.config_dirs()) as store:
         found = image(store, options.image)
         with output_directory.new_directory(options, store.manifest_bytes(found)) as directory:
             copytree.copy(store.tree(found).rootfs_path, f"{directory}/rootfs")

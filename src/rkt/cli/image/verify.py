@@ -29,7 +29,7 @@ def run(options: argparse.Namespace, out: Output) -> int:
     from rkt.store import Store
 
     failed = False
-    with Store(options.settings.data_dir) as store:
+    with Store(options.settings.data_dir, options.settings.config_dirs()) as store:
         for text in options.image:
             try:
                 found = image(store, text)
