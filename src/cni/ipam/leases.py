@@ -15,6 +15,7 @@ import fcntl
 import os
 from itertools import islice
 
+from cni.ipam import netnsmark
 from cni.state import boot_id
 from cni.types.address import format_ip, parse_ip
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 DIRECTORY = "/var/lib/cni/networks"
 _BOOT = "user.cni.boot"
-_NETNS = "user.cni.netns"  # the inode, a blank, the path
+_NETNS = "user.cni.netns"  # cni.ipam.netnsmark
 _LAST = "last_reserved_ip."
 _PROBES = 32  # names tried one by one before the directory is listed
 _SEPARATOR = "\r\n"
@@ -191,25 +192,12 @@ class Leases:
         return self._holder(name) is not None and not self._is_abandoned(name)
 
     def _is_abandoned(self, name: str) -> bool:
-        """Whether the namespace that the lease was made for is gone for sure.
-
-        A path of /proc says too little: the process may have ended before its namespace. Nor does a file that
-        is no namespace: it may be one in another mount namespace.
-        """
+        """Whether the namespace that the lease was made for is gone for sure."""
         try:
             mark = os.getxattr(f"/proc/self/fd/{self._fd}/{name}", _NETNS, follow_symlinks=False)
         except OSError:
             return False
-        inode, _, path = mark.decode("utf-8", "replace").partition(" ")
-        if not path.startswith("/") or path.startswith("/proc/"):
-            return False
-        try:
-            found = os.stat(path)
-        except FileNotFoundError:
-            return os.path.isdir(os.path.dirname(path))
-        except OSError:
-            return False
-        return found.st_dev == os.stat("/proc/self/ns/net").st_dev and str(found.st_ino) != inode
+        return netnsmark.is_gone(mark.decode("utf-8", "replace"))
 
     def _unlink(self, name: str) -> None:
         try:
@@ -273,8 +261,8 @@ class NewLease:
             os.write(self._fd, f"{self._container_id}{_SEPARATOR}{self._ifname}".encode())
             try:
                 os.setxattr(self._fd, _BOOT, self._leases._boot.encode())
-                if self._netns:
-                    os.setxattr(self._fd, _NETNS, f"{os.stat(self._netns).st_ino} {self._netns}".encode())
+                if mark := netnsmark.mark(self._netns):
+                    os.setxattr(self._fd, _NETNS, mark.encode())
             except OSError:
                 pass  # no extended attributes here: the lease ends by DEL or GC only
             # After a power cut the reference plugin must find no empty file: it could never release it.

@@ -13,6 +13,7 @@ import pytest
 from cni import jsontext, plugin, state
 from cni.errors import INVALID_CONFIG, PLUGIN_NOT_AVAILABLE, TRY_AGAIN_LATER, CniError
 from cni.fields import Fields
+from cni.ipam import deadline
 from cni.ipam.sql import databases, leases, schema
 from cni.ipam.sql.settings import Settings
 from cni.request import Request
@@ -28,6 +29,11 @@ pytestmark = pytest.mark.xdist_group("databases")
 VALID = "cni.dev/valid-attachments"
 
 
+@pytest.fixture(autouse=True)
+def _short_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deadline, "_GRACE", 0.3)
+
+
 class Node:
     """A host with one network whose addresses are in a database."""
 
@@ -37,9 +43,9 @@ class Node:
         self.version = "1.1.0"
 
     def request(self, command: str, container: str = "a", ifname: str = "eth0", **config: Any) -> Request:
-        args = config.pop("cni_args", "")
+        args, netns = config.pop("cni_args", ""), config.pop("netns", None)
         whole = {"cniVersion": self.version, "name": "net1", "type": "x", "ipam": self.ipam, **config}
-        return Request(command, whole, container_id=container, ifname=ifname, args=args)
+        return Request(command, whole, container_id=container, ifname=ifname, args=args, netns=netns)
 
     def call(self, command: str, container: str = "a", ifname: str = "eth0", **config: Any) -> list[str]:
         result = plugin.perform("sql", self.request(command, container, ifname, **config))
@@ -265,6 +271,25 @@ def test_two_machines_of_one_name_do_not_take_each_other_s_addresses(
     database.query("DELETE FROM cni_nodes")  # what the message says to do
     assert node.call("ADD", "b") == ["10.22.0.3/24"]
     assert database.held() == ["10.22.0.3"]
+
+
+def test_the_lease_of_a_namespace_that_is_gone_is_the_last_to_be_given_out(
+    database: Database, tmp_path: Path
+) -> None:
+    """Its container ended without a DEL. Only its own node can tell, and a path of /proc tells nothing."""
+    node, other = (Node(database, name, subnet="10.22.0.0/29") for name in ("node1", "node2"))
+    (tmp_path / "netns").touch()
+    node.call("ADD", "dead", netns=str(tmp_path / "netns"))
+    node.call("ADD", "process", netns="/proc/1234567/ns/net")
+    (tmp_path / "netns").unlink()
+    assert [node.call("ADD", each) for each in "abc"] == [[f"10.22.0.{n}/29"] for n in (4, 5, 6)]
+    assert other.refused("ADD", "d").code == TRY_AGAIN_LATER
+    node.call("STATUS")
+    assert len(database.held()) == 5
+    assert node.call("ADD", "d") == ["10.22.0.2/29"]
+    assert node.refused("STATUS").code == PLUGIN_NOT_AVAILABLE
+    node.call("DEL", "dead")
+    node.call("CHECK", "d")
 
 
 def test_addresses_of_a_silent_node_are_its_own_unless_configured(database: Database) -> None:
@@ -574,9 +599,8 @@ def test_without_the_right_to_make_tables_the_administrator_makes_them(
 ) -> None:
     database = Database(server.kind, server, tmp_path)
     if server.kind == "postgresql":
-        database.query("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
-        with closing(server.connect(database.name)) as connection:
-            connection.execute("REASSIGN OWNED BY cni TO nobody")
+        database.query("ALTER SCHEMA public OWNER TO nobody")
+        database.query("GRANT USAGE ON SCHEMA public TO cni")
     else:
         database.query(f"REVOKE ALL ON {database.name}.* FROM cni@'%'")
         database.query(f"GRANT SELECT, INSERT, UPDATE, DELETE ON {database.name}.* TO cni@'%'")
@@ -677,7 +701,7 @@ def test_a_bad_database_is_refused_with_code_7(tmp_path: Path, database: object,
     ("ipam", "message"),
     [
         ({"sticky": "name"}, "pod, container, label:KEY"),
-        ({"sticky": "label:"}, "names no label"),
+        ({"sticky": "label:"}, "pod, container, label:KEY"),
         ({"reclaimAfter": 60}, "idle nodes"),
         ({"timeout": 0}, "between 1 and 300"),
         ({"node": "x\n"}, "no name for a node"),

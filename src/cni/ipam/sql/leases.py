@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from cni import state
 from cni.errors import INVALID_CONFIG, CniError
+from cni.ipam import netnsmark
 from cni.ipam.sql.databases import integer
 from cni.types.address import format_ip, parse_ip
 
@@ -37,7 +38,7 @@ _RELEASED = (
 
 
 class Holder:
-    """Who gets an address. `sticky_key` is "" or what the address is kept for; the rest is its lease's."""
+    """Who gets an address. `netns` is a mark (`cni.ipam.netnsmark`), `sticky_key` what it is kept for."""
 
     __slots__ = ("container_id", "ifname", "netns", "pod", "sticky_key")
 
@@ -46,7 +47,7 @@ class Holder:
     ) -> None:
         self.container_id: Final = fitting(container_id)
         self.ifname: Final = ifname
-        self.netns: Final = netns[:_LONGEST]
+        self.netns: Final = netns if len(netns) <= _LONGEST and netns.isprintable() else ""
         self.pod: Final = pod[:_LONGEST]
         self.sticky_key: Final = fitting(sticky_key)
 
@@ -59,6 +60,7 @@ class Leases:
         self._settings = settings
         self._network = fitting(network)
         self._node = settings.node
+        self._dead: set[bytes] = set()  # held by nobody who lives
 
     def enter(self) -> None:
         """Say that this node lives, and free what earlier boots of it left. Locks the node's row.
@@ -133,12 +135,19 @@ class Leases:
         """An address of a set that can be given out now; None when there is none.
 
         One that was given back and has waited, else one that nobody ever had, else one that has not waited
-        yet or is kept for somebody who is not there, else one of a node that is long away (if so configured).
+        yet or is kept for somebody who is not there, else one of a namespace of this node that is gone, else
+        one of a node that is long away (if so configured).
         """
         waited = self._longest_free(given)
         if waited is not None and waited[0] <= self._do.now:
             return waited[1]
-        return self._fresh(given) or (waited[1] if waited else None) or self._abandoned(given)
+        found = self._fresh(given) or (waited[1] if waited else None)
+        if found is not None:
+            return found
+        found = self._without_namespace(given) or self._abandoned(given)
+        if found is not None:
+            self._dead.add(found[1])
+        return found
 
     def take(self, address: bytes, holder: Holder) -> bool:
         """Give an address to an attachment. False when somebody has it."""
@@ -147,12 +156,14 @@ class Leases:
             state.boot_id(),
             holder.container_id,
             holder.ifname,
-            holder.netns,
+            holder.netns or None,
             holder.pod or None,
             holder.sticky_key or None,
             self._do.now,
         )
         where = (self._network, format_ip(address))
+        if address in self._dead:
+            self._release("network = %s AND address = %s", where)
         taken = self._do.change(
             "UPDATE cni_leases SET node = %s, boot_id = %s, container_id = %s, ifname = %s, netns = %s,"
             " pod = %s, sticky_key = %s, leased_at = %s, available_at = NULL"
@@ -256,26 +267,25 @@ class Leases:
                 number += 1
         return None
 
+    def _without_namespace(self, given: RangeSet) -> tuple[Range, bytes] | None:
+        """An address of a container of this node whose namespace is gone: nobody will give it back."""
+        rows = self._do.run(
+            "SELECT address, netns FROM cni_leases WHERE network = %s AND node = %s AND netns IS NOT NULL"
+            " ORDER BY leased_at",
+            (self._network, self._node),
+        )
+        return _first_of(given, (parse_ip(str(row[0])) for row in rows if netnsmark.is_gone(str(row[1]))))
+
     def _abandoned(self, given: RangeSet) -> tuple[Range, bytes] | None:
-        """An address of a node that has not been seen for `reclaim_after`, made free."""
+        """An address of a node that has not been seen for `reclaim_after`."""
         if not self._settings.reclaim_after:
             return None
-        for each in given.ranges:
-            rows = self._do.run(
-                "SELECT l.address FROM cni_leases l JOIN cni_nodes n ON n.name = l.node"
-                " WHERE l.network = %s AND l.available_at IS NULL AND l.number BETWEEN %s AND %s"
-                " AND l.address <> %s AND n.seen_at < %s ORDER BY n.seen_at LIMIT 1",
-                (
-                    self._network,
-                    *_bounds(each),
-                    format_ip(each.gateway),
-                    self._do.now - self._settings.reclaim_after,
-                ),
-            )
-            for (address,) in rows:
-                self._release("network = %s AND address = %s", (self._network, address))
-                return each, parse_ip(str(address))
-        return None
+        rows = self._do.run(
+            "SELECT l.address FROM cni_nodes n JOIN cni_leases l ON l.node = n.name"
+            " WHERE l.network = %s AND n.seen_at < %s ORDER BY n.seen_at, l.number",
+            (self._network, self._do.now - self._settings.reclaim_after),
+        )
+        return _first_of(given, (parse_ip(str(row[0])) for row in rows))
 
     def _last_given(self, place: Range) -> str | None:
         rows = self._do.run(

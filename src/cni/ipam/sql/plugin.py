@@ -8,7 +8,7 @@ transaction was committed is undone by them. One killed before that never was.
 from __future__ import annotations
 
 from cni.errors import INVALID_CONFIG, PLUGIN_NOT_AVAILABLE, TRY_AGAIN_LATER, CniError
-from cni.ipam import configured, deadline
+from cni.ipam import configured, deadline, netnsmark
 from cni.ipam.sql.settings import settings as read_settings
 from cni.types.address import Cidr, format_ip, parse_ip
 from cni.types.result import DNS, IPConfig, Result, Route
@@ -138,7 +138,7 @@ def _converse(
         holder = Holder(
             request.container_id,
             request.ifname,
-            netns=request.netns or "",
+            netns=netnsmark.mark(request.netns or "") if create else "",
             pod=_pod(request) if create else "",
             sticky_key=sticky_key,
         )
@@ -204,13 +204,6 @@ def _pod(request: Request) -> str:
 
 
 def _sticky_key(request: Request, settings: Settings) -> str:
-    """What an address is kept for: "" when nothing is configured, or the caller does not say."""
-    if settings.sticky == "pod":
-        value = _pod(request)
-    elif settings.sticky == "container":
-        value = f"{settings.node}/{request.container_id}"
-    else:
-        label = settings.sticky.removeprefix("label:")
-        labels = request.fields.mapping("args").mapping("cni").mappings("labels") if label else []
-        value = next((each.string("value") for each in labels if each.string("key") == label), "")
-    return f"{settings.sticky} {value} {request.ifname}" if value else ""
+    """What an address is kept for; container IDs may be the same on two nodes (cnitool makes them so)."""
+    name = configured.sticky_name(request, _ARGS)
+    return f"{settings.node} {name}" if name.startswith("container ") else name

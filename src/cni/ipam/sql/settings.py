@@ -118,7 +118,6 @@ class Settings:
         "reclaim_after",
         "reuse_after",
         "site_packages",
-        "sticky",
         "sticky_for",
         "timeout",
     )
@@ -128,16 +127,9 @@ class Settings:
         self.node: Final = ipam.string("node") or os.uname().nodename
         self.timeout: Final = ipam.integer("timeout", 10, low=1, high=300)
         self.reuse_after: Final = ipam.integer("reuseAfter", 60, low=0, high=365 * _DAY)
-        self.sticky: Final = ipam.string("sticky")
         self.sticky_for: Final = ipam.integer("stickyFor", 7 * _DAY, low=0, high=3650 * _DAY)
         self.reclaim_after: Final = ipam.integer("reclaimAfter", 0, low=0, high=3650 * _DAY)
         self.site_packages: Final = ipam.string("sitePackages")
-        if self.sticky not in ("", "pod", "container") and not self.sticky.removeprefix("label:"):
-            raise ValueError(f"{ipam.path('sticky')} names no label")
-        if self.sticky not in ("", "pod", "container") and not self.sticky.startswith("label:"):
-            raise ValueError(
-                f"{ipam.path('sticky')}: {self.sticky!r} is not one of pod, container, label:KEY"
-            )
         if 0 < self.reclaim_after < 600:
             raise ValueError(f"{ipam.path('reclaimAfter')}: less than 600 s take addresses from idle nodes")
         if self.site_packages and not self.site_packages.startswith("/"):
