@@ -197,13 +197,6 @@ def set_parent_death_signal(parent: int, number: int = _SIGKILL) -> None:
         os._exit(128 + number)
 
 
-def set_dumpable(value: bool) -> None:  # noqa: FBT001 - prctl's own name and order
-    """Whether our uid may ptrace us and read /proc/PID/{mem,exe,fd,root} (R12); execve sets it again."""
-    from linux.libc import PR_SET_DUMPABLE, prctl
-
-    prctl(PR_SET_DUMPABLE, int(value))
-
-
 def run(
     argv: Sequence[str],
     *,

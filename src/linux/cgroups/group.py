@@ -213,26 +213,6 @@ class Cgroup:
             missed["resource/block-bandwidth"] = "no disk on this host"
         return [f"{isolator}: {reason}" for isolator, reason in missed.items()]
 
-    def set_memory(self, size: int) -> list[str]:
-        """Limit the memory of the group to `size` bytes; what was not enforced."""
-        return self.apply(limit_files.Limits(memory=size))
-
-    def set_cpu_quota(self, millicores: int) -> list[str]:
-        """Limit the group to `millicores` thousandths of a core; what was not enforced."""
-        return self.apply(limit_files.Limits(cpu=millicores))
-
-    def set_cpu_shares(self, shares: int) -> list[str]:
-        """Weigh the group's CPU time against its siblings (1024 is normal); what was not enforced."""
-        return self.apply(limit_files.Limits(cpu_shares=shares))
-
-    def set_pids(self, count: int) -> list[str]:
-        """Limit the tasks of the group to `count`; what was not enforced."""
-        return self.apply(limit_files.Limits(pids=count))
-
-    def set_devices(self, rules: tuple[limit_files.Device, ...] = limit_files.DEFAULT_DEVICES) -> list[str]:
-        """Allow the devices of `rules` and no others; what was not enforced."""
-        return self.apply(limit_files.Limits(devices=rules))
-
 
 def enter_through(fds: list[int]) -> None:
     """Move the calling process into the group whose `open_entry` gave `fds`; it must have one thread."""

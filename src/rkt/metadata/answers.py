@@ -77,11 +77,11 @@ def _app(pod: Registration, app: str, what: str) -> Reply:
 
 def app_annotations(pod: Registration, app: str) -> dict[str, str]:
     """The image's annotations in their order, values overridden by the pod's, the pod's new ones behind."""
-    merged = dict(_pairs(pod.image(app).annotations))
+    found = pod.image(app).annotations
     for known in pod.manifest().apps:
         if known.name == app:
-            merged.update(_pairs(known.annotations))
-    return merged
+            found = found.overridden(known.annotations)
+    return dict(_pairs(found))
 
 
 def _pairs(annotations: Annotations) -> list[tuple[str, str]]:

@@ -113,10 +113,6 @@ class Index:
         """Insert or replace what is known about a URL, durably."""
         self._write("INSERT OR REPLACE INTO remote VALUES (?, ?, ?, ?, ?, ?)", [tuple(remote)])
 
-    def forget_remote(self, aci_url: str) -> None:
-        """Delete what is known about a URL."""
-        self._write("DELETE FROM remote WHERE aciurl = ?", [(aci_url,)])
-
     # --- the whole
 
     def rebuild(self, rows: Iterable[Row]) -> None:

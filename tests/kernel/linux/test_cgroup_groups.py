@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from linux.cgroups import Cgroup, Device, Hierarchy, Limits, enter_through
+from linux.cgroups.limits import DEFAULT_DEVICES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -128,7 +129,7 @@ time.sleep(0.2)
 
 
 def test_a_fork_bomb_is_contained_and_killed(group: Cgroup) -> None:
-    if group.set_pids(20):
+    if group.apply(Limits(pids=20)):
         pytest.skip("no pids controller in this tree")
     body = f"""
 from linux.cgroups import Cgroup
@@ -197,7 +198,7 @@ def test_what_the_kernel_refuses_is_told(group: Cgroup) -> None:
 
 
 def test_a_memory_hog_dies_alone(group: Cgroup) -> None:
-    if group.set_memory(32 << 20):
+    if group.apply(Limits(memory=32 << 20)):
         pytest.skip("no memory controller in this tree")
     script = f"""
 import sys; sys.path.insert(0, {SRC!r})
@@ -232,7 +233,7 @@ print(attempt(lambda: os.mknod("disk", stat.S_IFBLK | 0o600, os.makedev(8, 0))))
 
 def test_device_rules(group: Cgroup, tmp_path: Path) -> None:
     """Both kinds: version 1's devices controller, and version 2's BPF program (on the unified tree)."""
-    missed = group.set_devices()
+    missed = group.apply(Limits(devices=DEFAULT_DEVICES))
     if missed:
         pytest.skip(missed[0])
     script = OPEN_ALL.format(src=SRC, directory=str(tmp_path), record=group.record())
@@ -241,7 +242,7 @@ def test_device_rules(group: Cgroup, tmp_path: Path) -> None:
 
 
 def test_a_device_that_may_only_be_read(group: Cgroup, tmp_path: Path) -> None:
-    missed = group.set_devices((Device("c", 1, 5, "r"),))
+    missed = group.apply(Limits(devices=(Device("c", 1, 5, "r"),)))
     if missed:
         pytest.skip(missed[0])
     script = f"""

@@ -329,11 +329,11 @@ _AS_NOBODY = """
 import os, sys
 sys.path.insert(0, sys.argv[1])
 from appc.aci import extract
-from linux import process
+from linux import libc
 os.setgroups([])
 os.setresgid(65534, 65534, 65534)
 os.setresuid(65534, 65534, 65534)
-process.set_dumpable(True)  # as a process is that was not root before
+libc.prctl(libc.PR_SET_DUMPABLE, 1)  # as a process is that was not root before
 with os.fdopen(int(sys.argv[2]), "rb") as file:
     told = extract.extract(file, int(sys.argv[3]))
 print(len(told.walls))
