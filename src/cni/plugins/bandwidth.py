@@ -301,8 +301,14 @@ def _commit(batch: Batch, needed: str) -> None:
 def _check_limit(socket: Socket, found: Link, limit: Limit, config: Config) -> None:
     qdisc = traffic.qdisc(socket, found.index)
     if config.shaped or config.unshaped:
-        if qdisc is None or qdisc.kind != "htb":
-            raise verify.damaged(f"{found.name} does not limit its subnets")
+        shaped = traffic.handle(1, _SHAPED)
+        rates = [each.rate for each in traffic.classes(socket, found.index) if each.handle == shaped]
+        if qdisc is None or qdisc.kind != "htb" or rates != [limit.rate]:
+            raise verify.damaged(f"{found.name} does not limit subnets to {limit.rate} bytes a second")
+        count = len(config.shaped) + len(config.unshaped)
+        flows = [each for each in traffic.filters(socket, found.index, parent=_ROOT) if each.flow]
+        if len(flows) != count:
+            raise verify.damaged(f"{found.name} tells {len(flows)} subnets from others", f"not {count}")
         return
     if qdisc is None or qdisc.kind != "tbf":
         raise verify.damaged(f"{found.name} has no token bucket")

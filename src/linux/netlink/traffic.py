@@ -24,7 +24,7 @@ INGRESS = 0xFFFFFFF1
 INGRESS_FILTERS = 0xFFFFFFF2
 
 _NEW_QDISC, _DELETE_QDISC, _GET_QDISC = 36, 37, 38
-_NEW_CLASS = 40
+_NEW_CLASS, _GET_CLASS = 40, 42
 _NEW_FILTER, _DELETE_FILTER, _GET_FILTER = 44, 45, 46
 
 _HEADER = Struct("=BxxxiIII")
@@ -71,6 +71,21 @@ class Qdisc:
             self.limit, self.buffer, _ = _TBF_NUMBERS.unpack_from(parameters, 2 * _RATE.size)
             if _TBF_RATE64 in options:
                 self.rate = wire.read_u64(options[_TBF_RATE64])
+
+
+class Class:
+    """One class; `rate` is what a htb lets it have, else 0."""
+
+    __slots__ = ("handle", "rate")
+
+    def __init__(self, body: bytes) -> None:
+        _, _, self.handle, _, _ = _HEADER.unpack_from(body)
+        found = wire.parse(body, _HEADER.size)
+        options = wire.parse(found.get(_OPTIONS, b"")) if wire.read_text(found[_KIND]) == "htb" else {}
+        parameters = options.get(_HTB_PARAMETERS)
+        self.rate = 0 if parameters is None else _RATE.unpack_from(parameters)[-1]
+        if _HTB_RATE64 in options:
+            self.rate = wire.read_u64(options[_HTB_RATE64])
 
 
 class Filter:
@@ -140,6 +155,12 @@ def add_htb_class(index: int, *, parent: int, named: int, rate: int, burst: int)
     body = _HEADER.pack(0, index, named, parent, 0) + wire.text(_KIND, "htb")
     body += wire.nested(_OPTIONS, *options)
     return wire.Request(_NEW_CLASS, wire.CREATE | wire.EXCLUSIVE, body, f"add class to link {index}")
+
+
+def classes(socket: Socket, index: int) -> list[Class]:
+    body = _HEADER.pack(0, index, 0, 0, 0)
+    request = wire.Request(_GET_CLASS, 0, body, f"list classes of link {index}")
+    return [Class(message.body) for message in socket.dump(request)]
 
 
 def add_fq_codel(index: int, *, at: int, named: int = 0) -> wire.Request:

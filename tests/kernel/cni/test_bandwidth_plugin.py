@@ -319,6 +319,40 @@ def test_check_finds_damage_and_del_works_all_the_same(host: Host, damage: str) 
     assert (disciplines(), devices()) == ([], [])
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "tc class change dev tap0 classid 1:30 htb rate 3mbit",
+        "tc filter del dev tap0 parent 1: prio 16",
+        "tc qdisc del dev tap0 root",
+    ],
+)
+def test_check_finds_damage_to_the_limits_of_subnets(host: Host, damage: str) -> None:
+    node = host.node("c1")
+    tap()
+    made = request(node, **limits(MEGABIT, MEGABIT), unshapedSubnets=["192.0.2.0/24", "::/0", "::/0"])
+    perform(made, "ADD")
+    perform(made, "CHECK")
+    command(*damage.split())
+    with pytest.raises(CniError, match="tap0") as refused:
+        perform(made, "CHECK")
+    assert refused.value.code == 101
+    perform(made, "DEL")
+    assert (disciplines(), devices()) == ([], [])
+
+
+def test_what_shares_an_interface_of_the_host_is_refused(host: Host) -> None:
+    """The other end of a macvlan or ipvlan is the interface that everybody uses."""
+    node = host.node("c1")
+    tap()
+    command("ip", "link", "add", "link", "tap0", "name", "mv0", "type", "macvlan")
+    command("ip", "link", "set", "mv0", "netns", node.netns, "name", "eth0")
+    with pytest.raises(CniError, match="eth0 is a macvlan") as refused:
+        perform(request(node, **limits(MEGABIT, MEGABIT)), "ADD")
+    assert refused.value.code == INVALID_CONFIG
+    assert (disciplines(), devices()) == ([], [])
+
+
 def test_gone_namespaces_and_gc(host: Host, nothing: dict[str, list[str]]) -> None:
     node = host.node("c1")
     tap()

@@ -161,6 +161,7 @@ def test_classes_as_tc_sees_them(netns: Path, kernel: Socket) -> None:
         "match 00020000/fffe0000 at 28",
         "match 00000000/00000000 at 8",
     ]
+    assert [(each.handle, each.rate) for each in traffic.classes(kernel, at)] == [(shaped, 6_000_000_000)]
     flows = [each.flow for each in traffic.filters(kernel, at, parent=HANDLE) if each.flow]
     assert flows == [HANDLE, shaped, shaped, shaped]
 
