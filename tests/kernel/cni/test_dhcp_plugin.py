@@ -6,17 +6,20 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
+import time
 from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from cni.errors import PLUGIN_NOT_AVAILABLE, TRY_AGAIN_LATER, CniError
-from cni.ipam.dhcp import leases, protocol
+from cni.ipam.dhcp import frames, leases, protocol
 from cni.ipam.dhcp import plugin as dhcp
 from fixtures import striking
 from fixtures.dhcp import PLUGIN, Daemon, Dnsmasq, Server
+from linux import namespaces
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -197,16 +200,93 @@ def test_an_add_survives_lost_messages_and_a_refusal(lan: Host) -> None:
         assert daemon.end() == 0
 
 
+def station(lan: Host, name: str, address: str = "") -> Node:
+    """Another machine on the LAN."""
+    node = lan.node(name)
+    run("ip", "link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", node.netns)
+    run("ip", "link", "set", name, "up", "master", "lan0")
+    if address:
+        node("ip", "address", "add", address, "dev", "eth0")
+    node("ip", "link", "set", "eth0", "up")
+    return node
+
+
+def test_another_server_may_take_over_but_not_before_everybody_is_asked(lan: Host) -> None:
+    node = lan.node("c1")
+    network = lan.network(bridge())
+    run("ip", "address", "add", "10.77.0.9/24", "dev", "lan0")
+    with Server("lan0", lease=8, t1=1, t2=2) as server, Daemon() as daemon:
+        lan.add(network, node)
+        server.tell(id="10.77.0.9", lease=600, t1=300, t2=400)
+        # It answers in the other's name, though that one was asked.
+        server.message("request", to="10.77.0.1")
+        asked = server.message("request", to="255.255.255.255")
+        assert (asked["from"], asked["ciaddr"]) == ("10.77.0.50", "10.77.0.50")
+        daemon.hear("10.77.0.9 has taken over")
+        lan.delete(network, node)
+        released = server.message("release")
+        assert released["options"]["54"] == "0a4d0009"
+        daemon.end()
+
+
+def test_an_address_in_use_is_declined_when_that_is_asked_for(lan: Host) -> None:
+    node, _ = lan.node("c1"), station(lan, "squatter", "10.77.0.50/24")
+    with Server("lan0", lease=600) as server, Daemon("-resendtimeout", "20s"):
+        trusting = lan.network(bridge())
+        lan.add(trusting, node)
+        lan.delete(trusting, node)
+        wary = lan.network(bridge(arpProbe=True))
+        adding = os.fork()
+        if adding == 0:
+            with pytest.raises(CniError, match=r"10\.77\.0\.50, which the DHCP server gives, is in use"):
+                lan.add(wary, node)
+            os._exit(3)
+        declined = server.message("decline")
+        assert (declined["requested"], declined["ciaddr"]) == ("10.77.0.50", "0.0.0.0")
+        assert os.waitstatus_to_exitcode(os.waitpid(adding, 0)[1]) == 3
+        server.tell(give="10.77.0.51")
+        lan.add(wary, node)
+        assert addresses(node) == ["10.77.0.51/24"]
+        lan.delete(wary, node)
+
+
+def test_a_container_that_is_gone_is_spoken_for_by_its_bridge(lan: Host) -> None:
+    node, router = lan.node("c1"), station(lan, "router", "10.77.0.2/24")
+    network = lan.network(bridge())
+    with ExitStack() as stack:
+        with namespaces.inside(router.netns):
+            server = stack.enter_context(Server("eth0", id="10.77.0.2", lease=600))
+        stack.enter_context(Daemon())
+        lan.add(network, node)
+        node.vanish()
+        lan.delete(network, node)
+        released = server.message("release")
+        assert (released["from"], released["to"]) == ("10.77.0.50", "10.77.0.2")
+
+
+def test_only_answers_to_clients_pass_and_only_undamaged_ones(lan: Host) -> None:
+    node = station(lan, "c1")
+    mac = bytes.fromhex(json.loads(node("ip", "-j", "link", "show", "eth0"))[0]["address"].replace(":", ""))
+    with namespaces.inside(node.netns):
+        index = socket.if_nametoindex("eth0")
+    sender = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+    with frames.Channel(node.netns, index, mac) as channel, sender:
+        sender.bind(("lan0", 0))
+        sent = bytearray(frames.encode(b"hello", mac, mac, b"\n\0\0\1", b"\n\0\0\2"))
+        good = bytes(sent[:34] + sent[36:38] + sent[34:36] + sent[38:])
+        fragment = bytes(good[:20] + b"\x20\0" + good[22:])
+        for frame in (bytes(sent), b"\xff" * 60, fragment, good[:46], good[:-1] + b"!", good, good + b"more"):
+            sender.send(frame)
+        end = time.monotonic() + 5
+        heard = [channel.receive(end), channel.receive(end)]
+        assert [each and each.payload for each in heard] == [b"hello", b"hello"]
+        assert channel.take() is None
+
+
 def test_of_two_servers_one_is_chosen_and_the_other_not_heard(lan: Host, tmp_path: Path) -> None:
     node = lan.node("c1")
-    rival = lan.node("rival")
-    run("ip", "link", "add", "rv0", "type", "veth", "peer", "name", "eth0", "netns", rival.netns)
-    run("ip", "link", "set", "rv0", "up", "master", "lan0")
-    rival("ip", "address", "add", "10.77.0.2/24", "dev", "eth0")
-    rival("ip", "link", "set", "eth0", "up")
+    rival = station(lan, "rival", "10.77.0.2/24")
     network = lan.network(bridge())
-    from linux import namespaces
-
     with ExitStack() as stack:
         # What it offers has no lease time: no use to anybody.
         stack.enter_context(Server("lan0", id="10.77.0.1"))
@@ -365,7 +445,7 @@ def test_a_delete_that_is_killed_is_ended_by_the_next(lan: Host, monkeypatch: py
         lan.add(network, node)
         deleting = os.fork()
         if deleting == 0:
-            monkeypatch.setattr(dhcp, "_release", lambda _: os.kill(os.getpid(), signal.SIGKILL))
+            monkeypatch.setattr(dhcp, "_release", lambda *_: os.kill(os.getpid(), signal.SIGKILL))
             lan.delete(network, node)
             os._exit(1)
         assert os.waitstatus_to_exitcode(os.waitpid(deleting, 0)[1]) == -signal.SIGKILL

@@ -169,7 +169,7 @@ class Keeper:
             return True
         if reply.type != message.ACK or reply.yiaddr != lease.address or not reply.number(message.LEASE_TIME):
             return True
-        lost = lease.state == leases.LOST
+        lost, old = lease.state == leases.LOST, lease.server
         client.bind(lease, reply, sender, asked_at)
         if lost:
             self._put_back()
@@ -180,6 +180,8 @@ class Keeper:
             return False
         if lost:
             self._log(f"{self._name()}: has {format_ip(lease.address)} again")
+        elif server != old:
+            self._log(f"{self._name()}: {format_ip(server)} has taken over {format_ip(lease.address)}")
         return True
 
     def _save(self) -> bool:

@@ -21,11 +21,12 @@ from cni.errors import (
 from cni.ipam.dhcp import client, leases, options, protocol
 from cni.ipam.dhcp.frames import Channel
 from cni.ipam.dhcp.leases import Lease, Locked
+from cni.types.address import format_ip
 from linux.namespaces import inside
 from linux.netlink import link
 from linux.netlink.batch import Batch
 from linux.netlink.socket import ROUTE, open_in
-from linux.netlink.wire import pack_mac
+from linux.netlink.wire import pack_mac, read_mac
 
 TYPE_CHECKING = False  # not from typing: a plugin lives too short to import it
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 NAME = "dhcp"
 NO_LEASE = 100  # CHECK: the attachment has no lease that is good now
 _HINT = "start the daemon: systemctl start rkt-dhcp.socket, or run `dhcp daemon`"
+_MOST_CONFLICTS = 5
 _LINK_DEADLINE = 1.0  # seconds for the interface to say that it is up
 
 
@@ -49,7 +51,7 @@ def command(arguments: list[str]) -> int:
 
 def add(request: Request) -> Result:
     """Get a lease, and have the daemon keep it."""
-    wishes = options.read(request)
+    wishes, probing = options.read(request), request.ipam.boolean("arpProbe")
     path = request.ipam.string("daemonSocketPath") or protocol.SOCKET
     settings = _settings(path)
     delete(request)  # of an ADD that was killed: its runtime wants a new one
@@ -61,11 +63,13 @@ def add(request: Request) -> Result:
     try:
         with Channel(netns, found.index, lease.mac) as channel:
             client.acquire(lease, channel, settings, lambda: _save(lease))
+            if probing:
+                _refuse_conflicts(lease, channel, found, settings)
         given = options.result(lease.message, lease.priority)
         _lower_mtu(lease, found)
         _save(lease)
     except BaseException:
-        _give_back(lease)
+        _give_back(lease, request)
         raise
     try:
         protocol.call(path, protocol.KEEP, lease.name)
@@ -89,7 +93,7 @@ def delete(request: Request) -> None:
     with Locked() as held:
         lease = held.load(leases.file_name(request.name, request.container_id, request.ifname))
     if lease is not None:
-        _give_back(lease)
+        _give_back(lease, request)
 
 
 def collect(request: Request) -> None:
@@ -105,7 +109,7 @@ def collect(request: Request) -> None:
             if each.network == request.name and (each.container_id, each.ifname) not in valid
         ]
     for each in stale:
-        _give_back(each)
+        _give_back(each, request)
 
 
 def status(request: Request) -> None:
@@ -181,7 +185,26 @@ def _save(lease: Lease) -> None:
         held.save(lease)
 
 
-def _give_back(lease: Lease) -> None:
+def _refuse_conflicts(lease: Lease, channel: Channel, found: Link, settings: Settings) -> None:
+    """Decline addresses that somebody else uses, as often as the server has others (RFC 2131 3.1.5)."""
+    from cni.ipam.dhcp import probe
+
+    tried: set[bytes] = set()
+    while other := probe.owner(lease.netns, found.index, pack_mac(found.mac), lease.address):
+        taken = lease.address
+        channel.send(client.decline(lease))
+        lease.state, lease.address = leases.ASKING, b""
+        if taken in tried or len(tried) == _MOST_CONFLICTS:
+            raise CniError(
+                TRY_AGAIN_LATER,
+                f"{format_ip(taken)}, which the DHCP server gives, is in use",
+                f"by {read_mac(other)}",
+            )
+        tried.add(taken)
+        client.acquire(lease, channel, settings, lambda: _save(lease))
+
+
+def _give_back(lease: Lease, request: Request) -> None:
     """Release the lease and forget it; the daemon first stops to renew it."""
     lease.state = leases.RELEASING
     _save(lease)
@@ -189,21 +212,30 @@ def _give_back(lease: Lease) -> None:
         protocol.call(lease.socket, protocol.FORGET, lease.name)
     except (protocol.DaemonAway, protocol.OtherDaemon):
         pass  # the next one reads what the file says
-    if lease.address and lease.server and lease.netns_lives():
+    if lease.address and lease.server:
         try:
-            _release(lease)
-        except OSError:
+            _release(lease, request)
+        except (OSError, ValueError):
             pass  # the interface is gone or down: the server takes the address back when the lease ends
     with Locked() as held:
         held.remove(lease.name)
 
 
-def _release(lease: Lease) -> None:
-    (socket,) = open_in(lease.netns, ROUTE)
+def _release(lease: Lease, request: Request) -> None:
+    """From the leased address to the server's, both in IP and on the wire: servers listen to nothing else.
+
+    When the container is gone, in its name from the bridge or the master of its interface; that does not
+    reach a server on this very host.
+    """
+    netns, name = lease.netns, lease.ifname
+    if not lease.netns_lives():
+        netns = "/proc/thread-self/ns/net"
+        name = request.fields.string("bridge") or request.fields.string("master")
+    (socket,) = open_in(netns, ROUTE)
     with socket:
-        found = link.get(socket, lease.ifname)
+        found = link.get(socket, name) if name else None
     if found is None:
         return
-    with Channel(lease.netns, found.index, pack_mac(found.mac)) as channel:
-        # From the leased address to the server's, both in IP and on the wire: servers listen to nothing else.
+    mac = pack_mac(found.mac) if netns == lease.netns else lease.mac
+    with Channel(netns, found.index, mac) as channel:
         channel.send(client.release(lease), to=lease.server_mac, source=lease.address, target=lease.server)
