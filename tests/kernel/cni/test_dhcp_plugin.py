@@ -283,6 +283,41 @@ def test_only_answers_to_clients_pass_and_only_undamaged_ones(lan: Host) -> None
         assert channel.take() is None
 
 
+@pytest.mark.parametrize(
+    "plugin", [{"type": "macvlan", "master": "up0"}, {"type": "host-device", "device": "up0"}]
+)
+def test_other_plugins_that_make_the_interface_first(
+    lan: Host, tmp_path: Path, plugin: dict[str, Any]
+) -> None:
+    router, node = lan.node("router"), lan.node("c1")
+    run("ip", "link", "add", "up0", "type", "veth", "peer", "name", "eth0", "netns", router.netns)
+    run("ip", "link", "set", "up0", "up")
+    router("ip", "address", "add", "10.77.0.1/24", "dev", "eth0")
+    router("ip", "link", "set", "eth0", "up")
+    network = lan.network({**plugin, "ipam": {"type": "dhcp"}})
+    with ExitStack() as stack:
+        with namespaces.inside(router.netns):
+            server = stack.enter_context(Dnsmasq(tmp_path, "eth0"))
+        stack.enter_context(Daemon())
+        for _ in range(2):
+            lan.add(network, node)
+            assert server.comes_to(*(each.partition("/")[0] for each in addresses(node)))
+            lan.check(network, node)
+            lan.delete(network, node)
+            assert server.comes_to()
+            lan.delete(network, node)
+    names = [each["ifname"] for each in json.loads(run("ip", "-j", "link"))]
+    assert sorted(names) == ["lan0", "lo", "up0"]
+
+
+def test_ptp_has_no_lan_to_ask(lan: Host, nothing: dict[str, list[str]]) -> None:
+    node = lan.node("c1")
+    with Daemon(), pytest.raises(CniError, match="no interface eth0") as refused:
+        lan.add(lan.network({"type": "ptp", "ipam": {"type": "dhcp"}}), node)
+    assert "ptp does not" in str(refused.value)
+    assert lan.left() == {**nothing, "links": ["lan0"]}
+
+
 def test_of_two_servers_one_is_chosen_and_the_other_not_heard(lan: Host, tmp_path: Path) -> None:
     node = lan.node("c1")
     rival = station(lan, "rival", "10.77.0.2/24")
