@@ -156,6 +156,11 @@ def test_eight_processes_get_different_addresses() -> None:
             assert len(set(file.read().split())) == 48
 
 
+def test_the_service_in_the_documentation_is_the_one_that_runs_here(checkout: Path) -> None:
+    page = (checkout / "docs/reference/http-ipam.md").read_text()
+    assert f"```python\n{SERVICE.read_text()}```" in page
+
+
 # What is sent
 
 

@@ -752,6 +752,13 @@ def test_names_of_any_kind_and_length(database: Database) -> None:
     assert database.held() == ["10.22.0.4"]
 
 
+def test_the_statements_in_the_documentation_are_those_of_the_plugin(checkout: Path) -> None:
+    page = (checkout / "docs/reference/sql-ipam.md").read_text()
+    for kind in ("postgresql", "mysql"):
+        assert ";\n".join(schema.statements(kind)) + ";\n```" in page
+    assert schema.statements("mysql")[-1].endswith(f"VALUES ({schema.VERSION})")
+
+
 # Cost
 
 
