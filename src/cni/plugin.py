@@ -78,7 +78,13 @@ def main(name: str, arguments: list[str] | None = None) -> int:
 
     With `arguments` it is no runtime that calls, and the plugin may have a command of its own.
     """
-    module = plugins.load(name)
+    try:
+        module = plugins.load(name)
+    except (KeyError, ImportError) as missing:
+        what = "no built-in plugin has this name" if isinstance(missing, KeyError) else str(missing)
+        error = CniError(PLUGIN_NOT_AVAILABLE, f"the plugin {name} cannot be started", what)
+        _write(jsontext.dumps(error.to_json(versions.LATEST), indent=4).encode())
+        return 1
     command = getattr(module, "command", None) if arguments else None
     if command is not None:
         status: int = command(arguments)
@@ -96,7 +102,7 @@ def serve(module: Plugin, name: str = "") -> int:
     variables = os.environ
     if not variables.get("CNI_COMMAND"):
         supported = ", ".join(_supported(module))
-        about = f"CNI {name} plugin of rkt-platform\nCNI protocol versions supported: {supported}\n"
+        about = f"CNI {name} plugin\nCNI protocol versions supported: {supported}\n"
         os.write(2, about.encode())
         return 0
     status, answer = _converse(name, module, variables, _read_stdin)

@@ -15,6 +15,7 @@ from cni.errors import (
     INTERNAL,
     INVALID_CONFIG,
     INVALID_ENVIRONMENT,
+    IO_FAILURE,
     CniError,
 )
 from cni.fields import Fields
@@ -78,12 +79,12 @@ class Runtime:
             answer = self._call(network, plugin, "ADD", attachment, request)
             result = self._result(answer, plugin.version or network.version, plugin)
         if result is None:
-            raise CniError(INTERNAL, f"network {network.name} has no plugins")
+            raise CniError(INVALID_CONFIG, f"network {network.name} has no plugins")
         shown = result.to_json(result.version or network.version)
         try:
             self.cache.store(network.name, attachment, network.data, shown)
         except OSError as failed:
-            raise CniError(INTERNAL, "failed to set network cached result", str(failed)) from None
+            raise CniError(IO_FAILURE, "failed to set network cached result", str(failed)) from None
         return result
 
     def delete(self, network: NetworkConfig, attachment: Attachment, *, keep_going: bool = False) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -209,3 +210,67 @@ def test_steps_are_undone_in_reverse_whatever_some_of_them_say() -> None:
     with Undo() as undo:
         undo.push(lambda: done.append("never"))
     assert "never" not in done
+
+
+def test_a_launcher_with_the_name_of_no_plugin_says_so(tmp_path: Path) -> None:
+    link = tmp_path / "nonesuch"
+    link.symlink_to(Path(__file__).parents[3] / "lib/cni/plugin")
+    done = subprocess.run(
+        [link], env={"CNI_COMMAND": "VERSION"}, capture_output=True, text=True, check=False, timeout=30
+    )
+    answer = json.loads(done.stdout)
+    assert (done.returncode, answer["code"], done.stderr) == (1, PLUGIN_NOT_AVAILABLE, "")
+    assert "nonesuch" in answer["msg"]
+
+
+THIRD_PARTY = """\
+import sys
+from cni import plugin, state
+from cni.types.result import Result
+
+def add(request):
+    state.save(request, "third", {"mark": request.fields.string("mark")})
+    return Result(version=request.version)
+
+def delete(request):
+    sys.stderr.write(f"DEL {request.container_id}\\n")
+    state.remove(request, "third")
+
+def check(request):
+    if state.load(request, "third") is None:
+        raise plugin.CniError(101, "gone")
+
+VERSIONS = ("1.0.0", "1.1.0")
+state.DIRECTORY = DIRECTORY
+
+if __name__ == "__main__":
+    sys.exit(plugin.serve(sys.modules[__name__]))
+"""
+
+
+def test_a_plugin_of_somebody_else_gets_the_whole_protocol(tmp_path: Path) -> None:
+    program = tmp_path / "third"
+    text = THIRD_PARTY.replace("DIRECTORY\n", f"{str(tmp_path / 'records')!r}\n", 1)
+    program.write_text(f"#!{sys.executable}\n{text}")
+    program.chmod(0o755)
+
+    def run(command: str, version: str = "1.1.0", **more: Any) -> tuple[int, Any, str]:
+        done = subprocess.run(
+            [program],
+            input=json.dumps({"cniVersion": version, "name": "n", "type": "third", **more}),
+            env={**_variables(command), "PYTHONPATH": str(Path(plugin.__file__).parents[1])},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=30,
+        )
+        return done.returncode, json.loads(done.stdout) if done.stdout else None, done.stderr
+
+    assert run("VERSION")[1]["supportedVersions"] == ["1.0.0", "1.1.0"]
+    assert run("ADD", mark="x") == (0, {"cniVersion": "1.1.0"}, "")
+    assert run("CHECK") == (0, None, "")
+    assert run("ADD", "0.4.0")[1]["code"] == 1
+    assert run("GC", **{"cni.dev/valid-attachments": [{"containerID": "c1", "ifname": "eth0"}]})[2] == ""
+    assert run("GC", **{"cni.dev/valid-attachments": []}) == (0, None, "DEL c1\n")
+    assert run("CHECK")[1]["code"] == 101
+    assert run("ADD", mark=5)[1]["code"] == INVALID_CONFIG
