@@ -10,7 +10,7 @@ from cni.errors import INVALID_CONFIG, PLUGIN_NOT_AVAILABLE, CniError
 from cni.fields import Fields
 from cni.types.result import Interface, IPConfig, Result
 from linux.netlink import link
-from linux.netlink.batch import Batch
+from linux.netlink.batch import commit
 from linux.netlink.socket import ROUTE, Socket, open_in
 
 TYPE_CHECKING = False  # not from typing: a plugin lives too short to import it
@@ -148,13 +148,13 @@ def put(
     """
     try:
         if in_container:
-            _send(namespaces.container, build(inner.container, None))
+            commit(namespaces.container, build(inner.container, None))
             found = link.get(namespaces.container, inner.container)
         else:
-            _send(namespaces.host, build(inner.passing, namespaces.fd))
+            commit(namespaces.host, build(inner.passing, namespaces.fd))
             found = link.get(namespaces.container, inner.passing)
             if found is not None:
-                _send(namespaces.container, link.rename(found.index, inner.container))
+                commit(namespaces.container, link.rename(found.index, inner.container))
     except OSError as failed:
         if failed.errno == errno.EOPNOTSUPP:
             raise unsupported(inner.kind, str(failed)) from None
@@ -205,10 +205,4 @@ def _delete_interface(request: Request, made: Fields) -> None:
             found = link.get(socket, name)
             # Whatever its hardware address is: the container may have changed that.
             if found is not None and found.kind == made.string("kind"):
-                _send(socket, link.delete(name).tolerating(errno.ENODEV))
-
-
-def _send(socket: Socket, *requests: Message) -> None:
-    batch = Batch(socket)
-    batch.add(*requests)
-    batch.commit()
+                commit(socket, link.delete(name).tolerating(errno.ENODEV))

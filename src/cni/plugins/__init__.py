@@ -45,6 +45,7 @@ PLUGINS = {
     "debug": "cni.plugins.debug",
     "dhcp": "cni.ipam.dhcp.plugin",
     "flannel": "cni.plugins.flannel",
+    "host-device": "cni.plugins.host_device",
     "host-local": "cni.ipam.host_local",
     "loopback": "cni.plugins.loopback",
     "macvlan": "cni.plugins.macvlan",

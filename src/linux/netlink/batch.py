@@ -77,3 +77,10 @@ class Batch:
         if failures:
             raise failures[min(failures)]
         return answers
+
+
+def commit(socket: Socket, *requests: wire.Request) -> list[wire.Message | None]:
+    """Send `requests` together, as `Batch.commit` does."""
+    batch = Batch(socket)
+    batch.add(*requests)
+    return batch.commit()

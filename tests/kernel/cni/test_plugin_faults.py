@@ -37,6 +37,7 @@ FIRST: dict[str, dict[str, Any]] = {
     "bridge": {"bridge": "br0", "isGateway": True, "macspoofchk": True, "ipMasq": True},
     "flannel": {},
     "ptp": {"ipMasq": True},
+    "host-device": {"device": "lan0"},
     "macvlan": {"master": "lan0"},
 }
 MAPPED = ("bridge", "flannel", "ptp")  # those with a host's side that ports can be mapped to
