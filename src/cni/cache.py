@@ -147,6 +147,9 @@ class Cache:
                     found = _decode(Fields(jsontext.loads(file.read(_LIMIT + 1), limit=_LIMIT)))
             except (OSError, ValueError):
                 continue
+            key = (found.network, found.attachment.container_id, found.attachment.ifname)
+            if self._path(*key) != f"{self._directory}/{name}":
+                continue  # it says it is another file: whoever believed that would remove that one
             if container_id in ("", found.attachment.container_id) and network in ("", found.network):
                 yield found
 

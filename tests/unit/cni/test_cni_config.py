@@ -108,6 +108,14 @@ def test_attachments_whose_file_names_collide_are_told_apart(tmp_path: Path) -> 
     assert cache.read("a", Attachment("b-c", "eth0")) is not None
 
 
+def test_a_file_that_says_it_is_another_is_passed_over(tmp_path: Path) -> None:
+    cache = Cache(str(tmp_path))
+    cache.store("n", Attachment("c1", "eth0"), b"{}", _RESULT)
+    (tmp_path / "results/n-c1-eth0").rename(tmp_path / "results/n-c2-eth0")
+    assert not list(cache.attachments())
+    assert cache.read("n", Attachment("c2", "eth0")) is None
+
+
 def test_an_old_file_is_a_bare_result(tmp_path: Path) -> None:
     (tmp_path / "results").mkdir()
     (tmp_path / "results/n-c1-eth0").write_text(json.dumps(_RESULT))
