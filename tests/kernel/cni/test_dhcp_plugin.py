@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -9,7 +10,7 @@ import signal
 import socket
 import subprocess
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext, suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,6 +21,7 @@ from cni.ipam.dhcp import plugin as dhcp
 from fixtures import striking
 from fixtures.dhcp import PLUGIN, Daemon, Dnsmasq, Server
 from linux import namespaces
+from linux.netlink.socket import Socket
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -490,3 +492,39 @@ def test_a_delete_that_is_killed_is_ended_by_the_next(lan: Host, monkeypatch: py
             protocol.call(protocol.SOCKET, protocol.KEEP, lease_of(node).name)
         lan.delete(network, node)
         assert server.message("release")["ciaddr"] == "10.77.0.50"
+
+
+@pytest.mark.parametrize("verb", ["add", "delete"])
+def test_after_a_fault_at_any_message_to_the_kernel_a_delete_leaves_nothing(
+    lan: Host, nothing: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    node = lan.node("c1")
+    network = lan.network(bridge())
+    send, sent, failing_at = Socket.send, [0], 0
+
+    def counted(self: Socket, data: bytes) -> None:
+        sent[0] += 1
+        if sent[0] == failing_at:
+            raise OSError(errno.ENOBUFS, "told to fail")
+        send(self, data)
+
+    def strike(at: int) -> None:
+        nonlocal failing_at
+        if verb == "delete":
+            lan.add(network, node)
+        sent[0], failing_at = 0, at
+        with suppress(CniError) if at else nullcontext():
+            getattr(lan, verb)(network, node)
+        failing_at = 0
+
+    monkeypatch.setattr(Socket, "send", counted)
+    before = {**nothing, "links": ["lan0"]}
+    with Server("lan0", lease=600), Daemon():
+        strike(0)
+        count = sent[0]
+        lan.delete(network, node)
+        assert count >= 3
+        for at in range(1, count + 1):
+            strike(at)
+            lan.delete(network, node)
+            assert (leased(), lan.left()) == ([], before), at
