@@ -107,6 +107,12 @@ def test_installed_by_pip(checkout: Path, tmp_path: Path) -> None:
 
     for name in PROGRAMS:
         assert VERSIONS[name] in version(tmp_path / "venv/bin" / name, cwd=tmp_path)
+    plugins = tmp_path / "cni"
+    subprocess.run([tmp_path / "venv/bin/rkt", "cni", "install", plugins], check=True, capture_output=True)
+    asked = subprocess.run(
+        [plugins / "bridge"], env={"CNI_COMMAND": "VERSION"}, capture_output=True, text=True, check=False
+    )
+    assert '"1.1.0"' in asked.stdout, asked.stderr
     helped = subprocess.run(
         [tmp_path / "venv/bin/rkt", "help", "signing"], capture_output=True, text=True, check=False
     )
