@@ -43,6 +43,7 @@ _UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 _CONNECTIONS = 64
 _CONNECTION_DEADLINE = 5.0
 _BACKLOG = 128
+_LONGEST_WAIT = 3600.0
 
 
 class Options:
@@ -211,7 +212,8 @@ class Daemon:
         now = leases.now()
         due = [each.due for each in self._keepers.values() if each.due is not None]
         due += [deadline for _, _, deadline in self._connections.values()]
-        return max(min(due) - now, 0.0) * 1000 + 1 if due else None
+        # poll(2) knows no more than 24 days: a server that says more must not end the daemon.
+        return min(max(min(due) - now, 0.0), _LONGEST_WAIT) * 1000 + 1 if due else None
 
     def _act(self) -> None:
         now = leases.now()
@@ -272,6 +274,8 @@ class Daemon:
                 lease = held.load(name)
             if lease is None or lease.state != leases.BOUND or lease.name != name:
                 return protocol.answer_error(f"there is no lease {name!r} to keep")
+            if not lease.netns_lives(self._root):
+                return protocol.answer_error(f"the daemon cannot see {self._root}{lease.netns}")
             self._keepers[name] = Keeper(lease, self._settings, self._root, log)
         return protocol.answer_done()
 

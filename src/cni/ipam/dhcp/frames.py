@@ -118,7 +118,7 @@ class Channel:
         poll.register(self._socket.fileno(), select.POLLIN)
         while True:
             left = deadline - monotonic()
-            if not poll.poll(max(left, 0) * 1000) and left <= 0:
+            if not poll.poll(min(max(left, 0), 3600) * 1000) and left <= 0:
                 return None
             found = self.take()
             if found is not None:

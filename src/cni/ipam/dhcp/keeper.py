@@ -67,9 +67,9 @@ class Keeper:
         try:
             if self._is_wanted() and self._keep():
                 return True
-        except OSError as failed:
+        except Exception as failed:  # noqa: BLE001  whatever it is, it must not end the keeping of the others
             # The interface is down, or the disk is full: until the lease ends there is time to try again.
-            self._log(f"{self._name()}: {failed}")
+            self._log(f"{self._name()}: {type(failed).__name__}: {failed}")
             self.due = leases.now() + client.jitter(self._floor())
             return True
         self.close()
@@ -83,9 +83,9 @@ class Keeper:
                 if reply is not None and not self._judge(reply, received.mac):
                     self.close()
                     return False
-        except OSError as failed:
+        except Exception as failed:  # noqa: BLE001  as above
             # ENETDOWN and the like: the next transmission opens another channel.
-            self._log(f"{self._name()}: {failed}")
+            self._log(f"{self._name()}: {type(failed).__name__}: {failed}")
             self.close()
         return True
 
@@ -96,7 +96,9 @@ class Keeper:
             if found is None or found.state == leases.RELEASING or found.answer != self.lease.answer:
                 return False
             if not self.lease.netns_lives(self._root):
-                held.remove(self.lease.name)
+                # Until the lease ends a DEL can still give it back; after that nobody has to know of it.
+                if self.lease.expires is not None and self.lease.expires <= leases.now():
+                    held.remove(self.lease.name)
                 self._log(f"{self._name()}: its network namespace is gone")
                 return False
         return True

@@ -154,6 +154,8 @@ class Lease:
         lease.rebind_at = _seconds(fields, "rebindAt")
         lease.expires = None if fields.get("expires") is None else _seconds(fields, "expires")
         lease.routes = [each.values for each in fields.mappings("routes")]
+        if lease.state in (BOUND, LOST):
+            lease.message  # noqa: B018  ValueError when there is none
         return lease
 
 

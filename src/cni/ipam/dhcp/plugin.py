@@ -68,13 +68,10 @@ def add(request: Request) -> Result:
         given = options.result(lease.message, lease.priority)
         _lower_mtu(lease, found)
         _save(lease)
+        _have_it_kept(lease)
     except BaseException:
         _give_back(lease, request)
         raise
-    try:
-        protocol.call(path, protocol.KEEP, lease.name)
-    except protocol.DaemonAway:
-        pass  # gone since it was asked; the one that comes reads the file
     return given
 
 
@@ -131,6 +128,17 @@ def _settings(path: str) -> Settings:
         ) from None
     except protocol.OtherDaemon as other:
         raise CniError(PLUGIN_NOT_AVAILABLE, "there is another dhcp daemon", str(other), hint=_HINT) from None
+
+
+def _have_it_kept(lease: Lease) -> None:
+    try:
+        protocol.call(lease.socket, protocol.KEEP, lease.name)
+    except protocol.DaemonAway:
+        pass  # gone since it was asked; the one that comes reads the file
+    except protocol.OtherDaemon as refused:
+        raise CniError(
+            PLUGIN_NOT_AVAILABLE, "the dhcp daemon does not keep the lease", str(refused)
+        ) from None
 
 
 def _raise_link(request: Request) -> Link:
