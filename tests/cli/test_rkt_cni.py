@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from conftest import Rkt
+    from fixtures.images import MakeAci
 
 pytestmark = [pytest.mark.usefixtures("root"), pytest.mark.needs("nftables", "network-links")]
 
@@ -254,3 +255,30 @@ def test_containers_complete(node: Node, netns: Path) -> None:
     words = node.rkt_command("__complete", "cni", "inspect", "").stdout.split()
     assert words[0].startswith("cnitool-")
     node.cnitool("del", "net1", netns)
+
+
+@pytest.mark.needs("namespaces", "overlay")
+def test_pods_are_attachments_too(node: Node, rkt: Rkt, make_aci: MakeAci) -> None:
+    image = make_aci(
+        ["/bin/sh", "-c", "exec sleep 600"],
+        name="example.com/web",
+        app={"ports": [{"name": "http", "protocol": "tcp", "port": 80}]},
+    )
+    run_flags = ("--detach", "--net=default", "--port=http:8081")
+    uuid = rkt("--insecure-options=image", "run", *run_flags, image).stdout.strip()
+    try:
+        (found,) = node.json("list")
+        assert (found["network"], found["container"], found["alive"]) == ("default", uuid, True)
+        (whole,) = json.loads(node.rkt("inspect", uuid[:8]).stdout)
+        assert whole["pod"] is True
+        assert [each["status"] for each in node.json("check")] == ["ok"]
+        run("nft", "flush", "ruleset")
+        assert [each["status"] for each in node.json("check", uuid, code=254)] == ["damaged"]
+        node.rkt("reload")
+        assert [each["status"] for each in node.json("check", uuid)] == ["ok"]
+        node.rkt("gc", "--plugins")
+        assert [each["status"] for each in node.json("check")] == ["ok"]
+    finally:
+        rkt("stop", "--force", uuid, code=None)
+    rkt("rm", uuid)
+    assert node.json("list") == []
