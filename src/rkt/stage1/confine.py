@@ -265,7 +265,7 @@ def _set_identity(wanted: Confinement, who: identity.Identity) -> None:
 def _environment(wanted: Confinement, who: identity.Identity) -> list[str]:
     items = list(wanted.environment)
     if not any(item.startswith("HOME=") for item in items):
-        items.append(f"HOME={who.home or ('/root' if who.uid == 0 else '/')}")
+        items.append(f"HOME={wanted.home or who.home or ('/root' if who.uid == 0 else '/')}")
     return items
 
 

@@ -15,6 +15,7 @@ from linux import capabilities, seccomp
 from linux.cgroups import limits as cgroup_limits
 from linux.named_tuple import NamedTuple
 from rkt.errors import RktError
+from rkt.stage1 import identity
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from appc.schema.image import ImageManifest
     from appc.schema.pod import PodManifest
     from appc.types.isolators import Isolators
+    from linux.paths import Root
     from rkt.stage1.abi import Invocation
 
     _T = TypeVar("_T")
@@ -48,12 +50,13 @@ RLIMITS = ((_CORE, 0, 0), (_NOFILE, 1024, 524_288), (_MEMLOCK, 8 << 20, 8 << 20)
 class Confinement(NamedTuple):
     """One program of an app and everything that bounds it.
 
-    `environment` are ``NAME=value`` strings. `user` and `group` are the manifest's words, resolved in the
-    app's root when it exists; `group_may_be_missing` lets an unknown group be the user's number (images
-    converted from Docker). `capabilities` is the bounding set, and for uid 0 the permitted and effective one.
-    `seccomp` is a compiled program, empty only if `unfiltered`. `oom_score_adjust` None leaves the caller's,
-    but never below 0. `label` is (`apparmor` or `selinux`, name) or None. `limits` belong to the app's
-    control group. `not_enforced` says what the user asked for and does not get.
+    `environment` are ``NAME=value`` strings. `user` and `group` are the manifest's words until the
+    app's root exists, then the numbers that they mean there (`as_found`), and `home` is the user's directory,
+    empty for one that has to be looked up; `group_may_be_missing` lets an unknown group be the user's number
+    (images converted from Docker). `capabilities` is the bounding set, and for uid 0 the permitted and
+    effective one. `seccomp` is a compiled program, empty only if `unfiltered`. `oom_score_adjust` None leaves
+    the caller's, but never below 0. `label` is (`apparmor` or `selinux`, name) or None. `limits` are those of
+    the app's control group. `not_enforced` says what the user asked for and does not get.
     """
 
     app: str
@@ -62,6 +65,7 @@ class Confinement(NamedTuple):
     working_directory: str
     user: str
     group: str
+    home: str
     group_may_be_missing: bool
     supplementary_gids: tuple[int, ...]
     capabilities: int
@@ -98,6 +102,7 @@ def plan(name: str, app: App, image: ImageManifest, pod: PodManifest, invocation
         working_directory=app.working_directory or "/",
         user=app.user,
         group=app.group,
+        home="",
         group_may_be_missing=from_docker(image),
         supplementary_gids=tuple(app.supplementary_gids),
         capabilities=kept,
@@ -110,6 +115,23 @@ def plan(name: str, app: App, image: ImageManifest, pod: PodManifest, invocation
         limits=_limits(app.isolators, missed),
         not_enforced=tuple(missed),
     )
+
+
+def as_found(bounds: Confinement, root: Root) -> Confinement | None:
+    """`bounds` with what user and group mean in the app's `root` now, before anything of the app has run.
+
+    What the app does to its accounts later must not decide as whom its handlers run, or who enters. None for
+    numbers, which mean themselves, and for a user that cannot be found: executing the program will tell.
+    """
+    if not (bounds.user + bounds.group).strip("0123456789"):
+        return None
+    try:
+        who = identity.resolve(
+            root, bounds.user, bounds.group, group_may_be_missing=bounds.group_may_be_missing
+        )
+    except RktError:
+        return None
+    return bounds._replace(user=str(who.uid), group=str(who.gid), home=who.home)
 
 
 def programs(confinement: Confinement, app: App) -> dict[str, Confinement]:

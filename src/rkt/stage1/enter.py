@@ -90,6 +90,7 @@ def program(pod_dir: str, command: Command) -> Confinement:
         bounds = bounds._replace(
             user="0",
             group="0",
+            home="",
             supplementary_gids=(),
             capabilities=(1 << capabilities.last() + 1) - 1,
             seccomp=b"",
@@ -98,7 +99,7 @@ def program(pod_dir: str, command: Command) -> Confinement:
             label=None,
         )
     if command.user:
-        bounds = bounds._replace(user=command.user, supplementary_gids=())
+        bounds = bounds._replace(user=command.user, home="", supplementary_gids=())
     if command.group:
         bounds = bounds._replace(group=command.group)
     return bounds

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 HIGHEST_ID = 2**32 - 2  # 2^32 - 1 means "no change" to setresuid(2)
 _FILE_LIMIT = 1 << 20
+_LONGEST_PATH = 4096
 
 
 class Identity(NamedTuple):
@@ -139,4 +140,4 @@ def _home_of(root: Root, uid: int) -> str:
 def _home(fields: list[str]) -> str:
     """The home directory of a line, unless it could do harm in the environment (CVE-2026-15809)."""
     home = fields[5] if len(fields) > 5 else ""
-    return home if home.startswith("/") and home.isprintable() else ""
+    return home if home.startswith("/") and home.isprintable() and len(home) < _LONGEST_PATH else ""

@@ -68,6 +68,7 @@ def confinement(**changes: Any) -> Confinement:
         working_directory="/",
         user="0",
         group="0",
+        home="",
         group_may_be_missing=False,
         supplementary_gids=(),
         capabilities=kept,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import re
 import select
 import shlex
 import signal
@@ -441,6 +442,32 @@ def test_an_account_that_the_app_made_root_is_bound_as_the_app_is(rkt: Any, make
             line for line in app if line.startswith(field)
         ]
     rkt("stop", "--force", uuid)
+
+
+@pytest.mark.parametrize("flavour", ["native", "fly"])
+def test_an_app_that_changes_its_account_is_entered_and_ended_as_before(
+    rkt: Any, make_probe_aci: Any, tmp_path: Path, flavour: str
+) -> None:
+    """Names of the manifest are looked up once, before anything of the app has run."""
+    handlers = [
+        {"name": "post-stop", "exec": ["/bin/sh", "-c", "id -u > /out/after; echo $HOME >> /out/after"]}
+    ]
+    app = {"user": "user", "group": "users", "eventHandlers": handlers}
+    out = tmp_path / "out"
+    out.mkdir(mode=0o777)
+    out.chmod(0o777)
+    volume = (f"--volume=out,kind=host,source={out}", "--mount=volume=out,target=/out")
+    uuid = detached(rkt, *volume, make_probe_aci("/probe", "sleep", app=app), flavour=flavour)
+    home = rkt("enter", uuid, "/bin/sh", "-c", "echo $HOME").stdout
+    hostile = "echo user:x:0:0::/tmp: > /etc/passwd; echo users:x:0: > /etc/group"
+    rkt("enter", "--user=0", uuid, "/bin/sh", "-c", hostile)
+    status = rkt("enter", uuid, "/probe", "status").stdout
+    assert "Uid:\t1000\t1000\t1000\t1000" in status
+    assert re.search(r"^Gid:\t100\t", status, re.MULTILINE)
+    assert rkt("enter", uuid, "/bin/sh", "-c", "echo $HOME").stdout == home
+    rkt("stop", uuid)
+    rkt("status", "--wait", uuid)
+    assert (out / "after").read_text() == f"1000\n{home}"
 
 
 def test_a_profile_that_the_app_wrote_has_nothing_of_the_caller(

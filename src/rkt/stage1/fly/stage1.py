@@ -11,8 +11,10 @@ from __future__ import annotations
 import os
 import sys
 
+from appc import jsonfield
 from linux import cgroups, libc, namespaces, process
 from linux.bare import signal
+from linux.paths import Root
 from rkt.errors import RktError
 from rkt.stage1 import confine, confinement, stub
 from rkt.stage1.fly import output, rootfs
@@ -134,8 +136,10 @@ class _Run:
     def _await_exec(self, pid: int, told: int, go: int) -> _Child:
         """Let the child go on once its root is made; returns when it executes the program."""
         space = -1
-        text = os.read(told, 1)
-        if text == _READY:
+        text = os.read(told, 1 << 16)
+        if text.startswith(_READY):
+            if text != _READY:
+                self._know_user(text[len(_READY) :])
             space = namespaces.open_namespace(f"/proc/{pid}/ns/mnt")
             text = b""
         os.close(go)
@@ -147,6 +151,16 @@ class _Run:
             raise RktError(message, hint=hint or None)
         os.symlink("ready", f"{self.invocation.pod_dir}/stage1/rootfs/rkt/supervisor-status")
         return _Child(pid, space)
+
+    def _know_user(self, text: bytes) -> None:
+        """Fix as whom the app's programs run, and who enters it, by numbers."""
+        user, group, home = jsonfield.listed(jsonfield.string)(jsonfield.parse(text))
+        self._set_user(user, group, home)
+        confinement.save(self.invocation.pod_dir, self.programs["main"])
+
+    def _set_user(self, user: str, group: str, home: str) -> None:
+        for step, program in self.programs.items():
+            self.programs[step] = program._replace(user=user, group=group, home=home)
 
     # -- in the child
 
@@ -164,7 +178,11 @@ class _Run:
                 files=self._etc(),
             )
             confine.forbid_imports()
-            os.write(tell, _READY)
+            with Root.open("/") as root:
+                who = confinement.as_found(self.programs["main"], root)
+            if who is not None:
+                self._set_user(who.user, who.group, who.home)
+            os.write(tell, _READY + (jsonfield.encode([who.user, who.group, who.home]) if who else b""))
             os.read(wait, 1)
             if "pre-start" in self.programs:
                 self._pre_start()

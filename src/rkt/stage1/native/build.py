@@ -16,7 +16,7 @@ import struct
 from linux import capabilities, cgroups, libc, namespaces
 from linux.bare import signal, socket
 from linux.named_tuple import NamedTuple
-from rkt.stage1 import stub
+from rkt.stage1 import confinement, stub
 from rkt.stage1.native import messages, rootfs
 
 TYPE_CHECKING = False
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from socket import socket as Socket
     from typing import NoReturn
 
+    from rkt.stage1.confinement import Confinement
     from rkt.stage1.native.plan import AppPlan
 
 _SIOCSIFFLAGS, _IFF_UP = 0x8914, 1
@@ -36,7 +37,8 @@ class PodSetup(NamedTuple):
 
     `own_user` is whether the pod has a user namespace of its own; `journal` whether a directory for journal
     files is among the mounts; `cgroup` are the entry descriptors of PID 1's control group; `cgroup_names` the
-    controllers in the order of the apps' descriptors; `nosuid` names the apps whose root shall be mounted so.
+    controllers in the order of the apps' descriptors; `nosuid` names the apps whose root shall be mounted so;
+    `users` is who the apps are, by name.
     """
 
     hostname: str
@@ -48,6 +50,7 @@ class PodSetup(NamedTuple):
     cgroup_names: tuple[str, ...]
     apps: tuple[AppPlan, ...]
     nosuid: frozenset[str]
+    users: dict[str, Confinement]
     sysctls: dict[str, str]
 
 
@@ -91,6 +94,9 @@ def _build(setup: PodSetup, parent: Socket) -> None:
     etc = _expect(parent, "go").words[1]
     for root in roots:
         root.finish(etc, nosuid=root.app.name in setup.nosuid)
+        who = confinement.as_found(setup.users[root.app.name], root.root)
+        if who is not None:
+            messages.send(parent, "is", root.app.name, who.user, who.group, who.home)
     os.dup2(idle, 0)
 
 

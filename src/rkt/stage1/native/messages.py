@@ -1,9 +1,9 @@
 """What the parent on the host and a process in the pod tell each other, over one SOCK_SEQPACKET socket.
 
 A message is one JSON array: a word and its arguments; descriptors ride along. Words of the parent to PID 1:
-`mounts` (descriptors for the apps in order), `go` (the network is up). Words of PID 1: `built`, after which
-the end of its socket says that it has become the stub, or `failed TEXT HINT`. An app's process sends
-`terminal` with the master side of its terminal.
+`mounts` (descriptors for the apps in order), `go` (the network is up). Words of PID 1: `is APP USER GROUP
+HOME` for each app whose user was a name, `built`, after which the end of its socket says that it has become
+the stub, or `failed TEXT HINT`. An app's process sends `terminal` with the master side of its terminal.
 """
 
 from __future__ import annotations

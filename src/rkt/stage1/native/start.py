@@ -131,6 +131,7 @@ class Start:
             apps=self.pod.apps,
             nosuid=frozenset(name for name, bounds in self.confinements.items() if bounds.no_new_privileges),
             sysctls=_sysctls(self.pod),
+            users=self.confinements,
         )
         ours, theirs = messages.pair()
         try:
@@ -242,6 +243,9 @@ class Start:
         try:
             messages.send(channel, "go", etc)
             message = messages.receive(channel)
+            while message is not None and message.words[0] == "is":
+                self._know_user(*message.words[1:])
+                message = messages.receive(channel)
             built = message is not None and message.words[0] == "built"
             if built:
                 message = messages.receive(channel)  # None: its end of the channel was closed by the exec
@@ -251,6 +255,12 @@ class Start:
             raise RktError(message.words[1], hint=message.words[2] or None)
         if not built:
             raise RktError("the pod's PID 1 ended before it had built the pod")
+
+    def _know_user(self, app: str, user: str, group: str, home: str) -> None:
+        """Fix as whom the app's programs run, and who enters it, by numbers."""
+        found = self.confinements[app]._replace(user=user, group=group, home=home)
+        self.confinements[app] = found
+        confinement.save(self.invocation.pod_dir, found)
 
     def _tell_metadata_url(self, networks: list[NetInfo]) -> None:
         """Give the apps AC_METADATA_URL: only now it is known at which of its addresses they see the host."""
@@ -434,7 +444,8 @@ def _last_words(channel: Socket, error: BaseException) -> BaseException:
         return error
     channel.settimeout(0.0)
     try:
-        message = messages.receive(channel)
+        while (message := messages.receive(channel)) is not None and message.words[0] == "is":
+            pass
     except OSError:
         return error
     if message is not None and message.words[0] == "failed":
