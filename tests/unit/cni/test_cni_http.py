@@ -315,6 +315,25 @@ def test_a_socket_of_this_host(tmp_path: Path) -> None:
         os.waitpid(child, 0)
 
 
+def test_a_peer_that_hangs_up_while_we_write_is_an_error_like_others(tmp_path: Path) -> None:
+    """Not a SIGPIPE."""
+    path = str(tmp_path / "s")
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(path)
+        listener.listen()
+        child = os.fork()
+        if child == 0:
+            try:
+                for _ in range(5):
+                    listener.accept()[0].close()
+            finally:
+                os._exit(0)
+        node = Node("http://ipam.example", socket=path, parameters={"large": "x" * 1_000_000})
+        refused = node.refused("ADD")
+        assert (refused.code, "away" in refused.msg) == (TRY_AGAIN_LATER, True)
+        os.waitpid(child, 0)
+
+
 # Hostile answers
 
 

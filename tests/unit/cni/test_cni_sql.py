@@ -5,7 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
+import sys
+import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,7 +26,6 @@ from fixtures.databases import PASSWORD, Database, Server, closing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 pytestmark = pytest.mark.xdist_group("databases")
 
@@ -653,17 +656,78 @@ def test_a_password_file_that_others_may_read_is_refused(postgresql: Server, tmp
     node.call("ADD")
 
 
-def test_a_server_without_tls_gets_no_password(mariadb: Server, postgresql: Server, tmp_path: Path) -> None:
-    """The default for another host, and PyMySQL of Debian 12 would go on in the clear."""
-    for server in (mariadb, postgresql):
-        database = Database(server.kind, server, tmp_path)
-        node = Node(database, subnet="10.22.0.0/24")
-        over_tcp = {"host": "127.0.0.1", "port": server.port, "socket": ""}
-        node.ipam["database"] = {**node.ipam["database"], **over_tcp}
-        assert node.call("ADD") == ["10.22.0.2/24"], "on loopback TLS is not asked for"
-        node.ipam["database"]["tls"] = {"mode": "require"}
-        assert "SSL" in node.refused("ADD", "b").details.upper().replace("TLS", "SSL")
-        assert database.held() == ["10.22.0.2"]
+def test_tls_and_whom_it_believes(server: Server, tmp_path: Path) -> None:
+    database = Database(server.kind, server, tmp_path)
+    node = Node(database, subnet="10.22.0.0/24")
+    over_tcp = {"host": "127.0.0.1", "port": server.port, "socket": ""}
+    node.ipam["database"] = {**node.ipam["database"], **over_tcp}
+
+    def tls(**settings: str) -> None:
+        node.ipam["database"]["tls"] = settings
+
+    node.call("ADD", "on-loopback-none-is-asked-for")
+    for mode in ("require", "verify-ca", "verify-full"):
+        tls(mode=mode, ca=str(server.authority))
+        node.call("ADD", mode)
+    tls(mode="verify-full")
+    assert "certificate verify failed" in node.refused("ADD", "unknown-authority").details
+    tls(mode="verify-full", ca=str(server.authority))
+    node.ipam["database"]["host"] = "127.0.0.2"
+    refused = node.refused("ADD", "another-name")
+    assert refused.code == TRY_AGAIN_LATER
+    assert "127.0.0.2" in refused.details
+    tls(mode="verify-ca", ca=str(server.authority))
+    node.call("ADD", "any-name")
+    assert len(database.held()) == 5
+
+
+GREETINGS = {
+    # Protocol 10 with every capability but CLIENT_SSL, and the plugin that sends a password as it is.
+    "mysql": b"\x0a5.5.5-10\0" + bytes(4) + b"12345678\0" + b"\xff\xf7\x21\x02\0\xff\xff\x15" + bytes(10)
+    + b"123456789012\0mysql_clear_password\0",
+    "postgresql": b"",
+}
+
+
+@pytest.mark.parametrize("kind", ["mysql", "postgresql"])
+@pytest.mark.parametrize("driver", ["ours", "distribution"])
+def test_a_server_that_says_it_has_no_tls_gets_no_password(kind: str, driver: str, tmp_path: Path) -> None:
+    """Anybody on the way can say so. PyMySQL of Debian 12 would go on in the clear."""
+    (tmp_path / "password").write_text("hunter2")
+    (tmp_path / "password").chmod(0o600)
+    got = bytearray()
+
+    def serve(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection:
+            if kind == "mysql":
+                greeting = GREETINGS["mysql"]
+                connection.sendall(len(greeting).to_bytes(3, "little") + b"\0" + greeting)
+            else:
+                got.extend(connection.recv(8))  # SSLRequest
+                connection.sendall(b"N")
+            while piece := connection.recv(4096):
+                got.extend(piece)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        peer = threading.Thread(target=serve, args=(listener,))
+        peer.start()
+        node = Node(Database("sqlite", None, tmp_path), subnet="10.22.0.0/24", timeout=5)
+        node.ipam["database"] = {
+            "type": kind,
+            "host": "127.0.0.1",
+            "port": listener.getsockname()[1],
+            "name": "ipam",
+            "user": "cni",
+            "passwordFile": str(tmp_path / "password"),
+            "tls": {"mode": "require"},
+        }
+        refused = node.refused("DEL").to_json("1.1.0") if driver == "ours" else launched(node, "DEL", code=1)
+        peer.join()
+    assert refused["code"] == TRY_AGAIN_LATER
+    assert "TLS" in str(refused) or "SSL" in str(refused)
+    assert b"hunter2" not in got
+    assert b"cni" not in got
 
 
 # Configurations
@@ -811,39 +875,47 @@ def test_the_number_of_statements_does_not_grow_with_the_leases(
     assert statements_of(node, tmp_path, monkeypatch) <= before + 1
 
 
-def test_the_launcher_finds_the_driver(database: Database, checkout: Path) -> None:
-    """As a process of the distribution's interpreter, which starts without any package directory."""
-    import subprocess
+def launched(node: Node, command: str, code: int = 0) -> Any:
+    """The plugin as a process of the distribution's interpreter, which has no package directories."""
+    checkout = Path(__file__).parents[3]
+    if not Path("/usr/lib/python3/dist-packages/psycopg").exists():
+        import pymysql
 
+        node.ipam["sitePackages"] = os.path.dirname(os.path.dirname(pymysql.__file__))
+    done = subprocess.run(
+        [checkout / "lib/cni/sql"],
+        input=jsontext.dumps(node.request(command).config),
+        env={
+            "CNI_COMMAND": command,
+            "CNI_CONTAINERID": "a",
+            "CNI_NETNS": "/var/run/netns/x",
+            "CNI_IFNAME": "eth0",
+            "CNI_PATH": "/opt/cni/bin",
+            "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
+            "PGHOST": "nowhere.invalid",
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == code, done.stdout + done.stderr
+    return jsontext.loads(done.stdout) if done.stdout else None
+
+
+def test_the_launcher_finds_the_driver(database: Database) -> None:
     node = Node(database, subnet="10.22.0.0/24")
-    import pymysql
-
-    # Where the distribution's package is missing: the directory of the environment that runs the tests.
-    node.ipam["sitePackages"] = os.path.dirname(os.path.dirname(pymysql.__file__))
-
-    def run(command: str, code: int = 0) -> Any:
-        done = subprocess.run(
-            [checkout / "lib/cni/sql"],
-            input=jsontext.dumps(node.request(command).config),
-            env={
-                "CNI_COMMAND": command,
-                "CNI_CONTAINERID": "a",
-                "CNI_NETNS": "/var/run/netns/x",
-                "CNI_IFNAME": "eth0",
-                "CNI_PATH": "/opt/cni/bin",
-                "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
-                "PGHOST": "nowhere.invalid",
-            },
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == code, done.stdout + done.stderr
-        return jsontext.loads(done.stdout) if done.stdout else None
-
-    assert run("ADD")["ips"] == [{"address": "10.22.0.2/24", "gateway": "10.22.0.1"}]
-    run("CHECK")
-    run("DEL")
-    run("STATUS")
-    assert run("CHECK", code=1)["code"] == 100
+    added = launched(node, "ADD")
+    assert added["ips"] == [{"address": "10.22.0.2/24", "gateway": "10.22.0.1"}]
+    for command in ("CHECK", "DEL", "STATUS"):
+        assert launched(node, command) is None
+    assert launched(node, "CHECK", code=1)["code"] == 100
     assert database.held() == []
+
+
+def test_a_driver_that_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    node = Node(Database("sqlite", None, tmp_path), subnet="10.22.0.0/24")
+    node.ipam["database"] = "mysql://cni@localhost/ipam"
+    monkeypatch.setitem(sys.modules, "pymysql", None)
+    refused = node.refused("ADD")
+    assert refused.code == INVALID_CONFIG
+    assert "python3-pymysql" in refused.details
