@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cni import delegate, invoke
 from cni.attachment import names
-from cni.errors import INVALID_CONFIG, UNSUPPORTED_FIELD, CniError
+from cni.errors import INVALID_CONFIG, CniError
 from cni.types.result import DNS
 
 TYPE_CHECKING = False  # not from typing: a plugin lives too short to import it
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 # IP and GATEWAY are for the IPAM plugin.
 _ARGUMENTS = ("MAC", "IP", "GATEWAY")
 _MTU_HIGHEST = 65535
+DEFAULT_BACKEND = "nftables"
+_BACKENDS = ("nftables", "iptables")
 
 
 def mac(request: Request) -> str:
@@ -53,29 +55,17 @@ def mtu(request: Request) -> int:
     return request.fields.integer("mtu", low=0, high=_MTU_HIGHEST)
 
 
-def masquerade(request: Request) -> bool:
-    """`ipMasq`, when this backend can do it."""
-    wanted = request.fields.boolean("ipMasq")
-    if wanted:
-        backend(request, "ipMasqBackend")
-    return wanted
+def masquerade(request: Request) -> str:
+    """The backend that `ipMasq` is to use; "" when nothing is to be masqueraded."""
+    return backend(request, "ipMasqBackend") if request.fields.boolean("ipMasq") else ""
 
 
 def backend(request: Request, key: str) -> str:
-    """The firewall to use, "nftables" unless the configuration asks for another.
-
-    The place for "iptables"; until it is there it is refused rather than silently replaced.
-    """
-    wanted = request.fields.string(key)
-    if wanted in ("", "nftables"):
-        return "nftables"
-    if wanted == "iptables":
-        raise CniError(
-            UNSUPPORTED_FIELD,
-            f"{key} iptables is not supported",
-            hint=f"leave {key} out or set it to nftables",
-        )
-    raise CniError(INVALID_CONFIG, f"unknown {key}", repr(wanted))
+    """The firewall to use, nftables unless the configuration asks for another."""
+    wanted = request.fields.string(key) or DEFAULT_BACKEND
+    if wanted not in _BACKENDS:
+        raise CniError(INVALID_CONFIG, f"unknown {key}", f"{wanted!r} is none of {', '.join(_BACKENDS)}")
+    return wanted
 
 
 def dns(request: Request, given: Result | None) -> DNS:

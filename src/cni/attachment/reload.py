@@ -1,24 +1,21 @@
 """Putting back what a reload of the firewall took away, from the records of the attachments.
 
 `nft flush ruleset`, which the service nftables does at each restart, also empties tables that are not its
-own; what our plugins had in them is made anew here. A plugin whose rules are elsewhere has a function
-``reload(request) -> bool`` of its own, which says whether anything had been missing.
+own; what our plugins had in them is made anew here. A plugin with rules other than those of interfaces has a
+function ``reload(request) -> list[str]`` of its own, which says what it has put back.
 """
 
 from __future__ import annotations
 
 from cni import plugins, state
-from cni.attachment import teardown
+from cni.attachment import masquerading, teardown
 from cni.errors import CniError
 from cni.fields import Fields
-from cni.nft import mac_guard, masquerade, port_maps, tables
-from cni.nft.port_maps import Mapping
+from cni.nft import mac_guard, tables
 
 TYPE_CHECKING = False  # not from typing: a plugin lives too short to import it
 if TYPE_CHECKING:
     from cni.request import Request
-
-_PORTMAP = "portmap"
 
 
 def reload() -> list[str]:
@@ -50,11 +47,11 @@ def _restore(plugin: str, request: Request) -> list[str]:
     owner = teardown.owner(request)
     ips = teardown.recorded_ips(made)
     restored = []
-    if made.boolean("masquerade") and ips and not masquerade.is_complete(ips, owner):
-        masquerade.add(ips, owner)
+    if not masquerading.is_complete(request, made):
+        masquerading.add(request, masquerading.recorded(made), ips)
         restored.append("masquerade")
         if state.load(request, plugin) is None:
-            masquerade.remove(ips, owner)
+            masquerading.remove(request, made)
     if made.boolean("guarded"):
         port, mac = made.string("veth"), made.string("containerMAC")
         if port and mac and not mac_guard.is_complete(port, mac, owner):
@@ -62,26 +59,7 @@ def _restore(plugin: str, request: Request) -> list[str]:
             restored.append("guard of the hardware address")
             if state.load(request, plugin) is None:
                 mac_guard.remove(port, mac, owner)
-    if plugin == _PORTMAP and made.get("mappings") is not None and ips:
-        restored += _restore_ports(request, made)
-    elif plugins.is_builtin(plugin):
-        own = getattr(plugins.load(plugin), "reload", None)
-        if own is not None and own(request):
-            restored.append("rules")
+    own = getattr(plugins.load(plugin), "reload", None) if plugins.is_builtin(plugin) else None
+    if own is not None:
+        restored += own(request)
     return restored
-
-
-def _restore_ports(request: Request, made: Fields) -> list[str]:
-    owner = teardown.owner(request)
-    targets = teardown.recorded_ips(made)
-    snat = made.string("snat", port_maps.SNAT)
-    mappings = [Mapping.from_json(each) for each in made.mappings("mappings")]
-    if port_maps.is_complete(mappings, targets, owner, snat=snat):
-        return []
-    port_maps.add(mappings, targets, owner, snat=snat, is_stale=lambda _: False)
-    interface = made.string("interface")
-    if interface:
-        port_maps.open_localnet(interface, lasting=not port_maps.is_pair(interface))
-    if state.load(request, _PORTMAP) is None:
-        port_maps.remove(mappings, targets, owner, snat=snat)
-    return ["port mappings"]

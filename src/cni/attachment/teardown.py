@@ -65,8 +65,15 @@ def unrecorded(request: Request) -> None:
     ips = [each.address for each in previous.ips] if previous is not None else []
     steps.run(lambda: masquerade.remove(ips, owner(request)))
     steps.run(lambda: foreign.remove_masquerade(request.name, request.container_id, request.ifname))
+    steps.run(lambda: _remove_iptables_masquerade(request))
     unrecorded_interface(request, steps, "veth")
     steps.finish()
+
+
+def _remove_iptables_masquerade(request: Request) -> None:
+    from cni.iptables import masquerade as by_iptables
+
+    by_iptables.remove_all(request.name, request.container_id)
 
 
 def unrecorded_interface(request: Request, steps: Steps, kind: str) -> None:

@@ -30,15 +30,27 @@ _COMMENT_LONGEST = 120
 
 
 class Table:
-    """The plan of a table. `skeleton` makes what is always there: `fixed` chains and sets."""
+    """The plan of a table. `skeleton` makes what is always there: `fixed` chains and sets.
 
-    __slots__ = ("family", "fixed", "name", "skeleton")
+    The chain `kept_for` is for the rules of others: as long as it has any the table stays.
+    """
 
-    def __init__(self, family: int, name: str, fixed: int, skeleton: Callable[[], Sequence[Request]]) -> None:
+    __slots__ = ("family", "fixed", "kept_for", "name", "skeleton")
+
+    def __init__(
+        self,
+        family: int,
+        name: str,
+        fixed: int,
+        skeleton: Callable[[], Sequence[Request]],
+        *,
+        kept_for: str = "",
+    ) -> None:
         self.family = family
         self.name = name
         self.fixed = fixed
         self.skeleton = skeleton
+        self.kept_for = kept_for
 
 
 class Busy(Exception):
@@ -80,11 +92,12 @@ class Session:
         chains: Mapping[str, Sequence[bytes]],
         *,
         is_stale: Callable[[str], bool],
+        more: Sequence[Request] = (),
     ) -> None:
         """Add `entries`, all or none, with the `chains` (name to rules) that they jump to.
 
         A key that is there is taken over when it has the same comment or when `is_stale` says so of its
-        comment; else Busy is raised.
+        comment; else Busy is raised. `more` is done at the same moment.
         """
         transaction = Transaction()
         exists = listing.has_table(self.socket, table.family, table.name)
@@ -102,6 +115,7 @@ class Session:
                     raise Busy(element.key, before.comment)
                 transaction.add(*objects.delete_elements(target, [before]))
             transaction.add(*objects.add_elements(target, [element]))
+        transaction.add(*more)
         transaction.commit(self.socket)
 
     def withdraw(
@@ -110,11 +124,14 @@ class Session:
         entries: Sequence[Entry],
         owner: str,
         *,
+        shared: Mapping[str, Sequence[Entry]] | None = None,
         before_delete: Callable[[], object] | None = None,
+        more: Callable[[Sequence[Entry]], Sequence[Request]] | None = None,
     ) -> None:
         """Remove those of `entries` whose comment is `owner`, and what is then used by nobody.
 
-        `before_delete` is called when that is the whole table.
+        `shared` are elements that live as long as a chain does, by its name. `before_delete` is called when
+        that is the whole table; otherwise `more` says for the elements found what to do at the same moment.
         """
         if not listing.has_table(self.socket, table.family, table.name):
             return
@@ -129,17 +146,23 @@ class Session:
                 if chain:
                     jumps[chain] = jumps.get(chain, 0) + 1
         unused = [name for name, count in jumps.items() if self._users(table, name) == count]
+        for target, expected in [entry for name in unused for entry in (shared or {}).get(name, ())]:
+            element = listing.element(self.socket, target, expected.key)
+            if element is not None:
+                found.append((target, element))
         if not found and not unused:
             return
         left = listing.uses(self.socket, table.family, table.name) - len(unused)
         transaction = Transaction()
-        if left <= table.fixed:
+        if left <= table.fixed and not self._is_kept(table):
             if before_delete is not None:
                 before_delete()
             transaction.add(objects.delete_table(table.family, table.name))
         else:
             for target, element in found:
                 transaction.add(*objects.delete_elements(target, [element]))
+            if more is not None:
+                transaction.add(*more(found))
             for name in unused:
                 transaction.add(objects.flush_chain(table.family, table.name, name))
                 transaction.add(objects.delete_chain(table.family, table.name, name))
@@ -149,6 +172,11 @@ class Session:
         """Whether every one of `entries` is there as it was published."""
         return all(
             listing.element(self.socket, target, element.key) == element for target, element in entries
+        )
+
+    def _is_kept(self, table: Table) -> bool:
+        return bool(table.kept_for) and bool(
+            listing.rules(self.socket, table.family, table.name, table.kept_for)
         )
 
     def _users(self, table: Table, chain: str) -> int:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import errno
 
 from cni import delegate, state
-from cni.attachment import interface, names, options, sysctl, teardown, verify, veth
+from cni.attachment import interface, masquerading, names, options, sysctl, teardown, verify, veth
 from cni.errors import INTERNAL, INVALID_CONFIG, UNSUPPORTED_FIELD, CniError
 from cni.fields import Fields
 from cni.lock import Lock
-from cni.nft import mac_guard, masquerade
+from cni.nft import mac_guard
 from cni.types.address import Cidr
 from cni.types.result import Interface, IPConfig, Result, Route
 from linux.netlink import address, link
@@ -126,8 +126,7 @@ def delete(request: Request) -> None:
     made = Fields(record)
     owner = teardown.owner(request)
     steps = teardown.Steps()
-    if made.boolean("masquerade"):
-        steps.run(lambda: masquerade.remove(teardown.recorded_ips(made), owner))
+    steps.run(lambda: masquerading.remove(request, made))
     if made.boolean("guarded"):
         steps.run(lambda: mac_guard.remove(made.string("veth"), made.string("containerMAC"), owner))
     teardown.link_and_address(request, made, steps)
@@ -189,8 +188,7 @@ def _make(
     if config.is_gateway and ips:
         _make_gateway(request, config, namespaces, bridge, ips, made)
     owner = teardown.owner(request)
-    if made.get("masquerade"):
-        masquerade.add([each.address for each in ips], owner)
+    masquerading.add(request, str(made.get("masquerade", "")), [each.address for each in ips])
     if config.guard:
         mac_guard.add(pair.host, pair.container_mac, owner)
     if config.container_up:
@@ -334,7 +332,7 @@ def _conflicts(request: Request, present: Sequence[Cidr], wanted: Sequence[Cidr]
 
 def _check_rules(request: Request, made: Fields) -> None:
     owner = teardown.owner(request)
-    if made.boolean("masquerade") and not masquerade.is_complete(teardown.recorded_ips(made), owner):
+    if not masquerading.is_complete(request, made):
         raise verify.damaged("the masquerade rules of the attachment are missing")
     if made.boolean("guarded"):
         port, mac = made.string("veth"), made.string("containerMAC")

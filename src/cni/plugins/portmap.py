@@ -8,10 +8,11 @@ from cni import state
 from cni.attachment import options, teardown, verify
 from cni.errors import INVALID_CONFIG, UNSUPPORTED_FIELD, CniError
 from cni.fields import Fields
-from cni.nft import foreign, port_maps, tables
-from cni.nft.port_maps import Mapping
+from cni.iptables import presence
+from cni.nft import foreign, port_maps, raw
 from cni.request import Request
 from cni.types.address import Cidr, format_ip, parse_ip
+from cni.types.mapping import NO_SNAT, SNAT, SNAT_ALL, Busy, Mapping, Plan
 from linux.netlink import address, conntrack, link, route
 from linux.netlink.batch import Batch
 from linux.netlink.nftables.types import PROTOCOLS
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 NAME = "portmap"
 
 _HIGHEST_PORT = 65535
+_MARK = 13  # the bit that the reference uses
 _PROTOCOLS = ("tcp", "udp", "sctp")
 _UDP = PROTOCOLS["udp"]
 # What a kernel says that cannot list, or does not track, connections.
@@ -35,43 +37,54 @@ _NO_CONNTRACK = (errno.EOPNOTSUPP, errno.EPROTONOSUPPORT, errno.ENOPROTOOPT, err
 class Config:
     """The configuration of a request, checked. ValueError and CniError for what cannot be."""
 
-    __slots__ = ("mappings", "snat")
+    __slots__ = ("backend", "plan")
 
     def __init__(self, request: Request) -> None:
         fields = request.fields
-        options.backend(request, "backend")
-        self.snat = port_maps.SNAT
+        snat = SNAT
         if not fields.boolean("snat", default=True):
-            self.snat = port_maps.NO_SNAT
+            snat = NO_SNAT
         elif fields.boolean("masqAll"):
-            self.snat = port_maps.SNAT_ALL
+            snat = SNAT_ALL
         bit = fields.optional_integer("markMasqBit", low=0, high=31)
-        # Both are about marks of iptables; here the source of a packet is changed without one.
-        if bit is not None and fields.string("externalSetMarkChain"):
+        mark_chain = fields.string("externalSetMarkChain")
+        if bit is not None and mark_chain:
             raise request.refuse("cannot specify externalSetMarkChain and markMasqBit")
-        for key in ("conditionsV4", "conditionsV6"):
-            if fields.strings(key):
-                raise CniError(UNSUPPORTED_FIELD, f"{key} is not supported", f"{fields.strings(key)}")
-        self.mappings = _mappings(request)
+        conditions = {False: fields.strings("conditionsV4"), True: fields.strings("conditionsV6")}
+        self.backend = _backend(request, conditions, mark_chain)
+        self.plan = Plan(
+            _mappings(request),
+            snat,
+            {v6: words for v6, words in conditions.items() if words},
+            mark=_MARK if bit is None else bit,
+            mark_chain=mark_chain,
+        )
 
 
 def add(request: Request) -> Result:
     """Map the ports; the result is that of the plugin before."""
     config = Config(request)
     result = verify.previous(request)
-    if not config.mappings:
+    plan = config.plan
+    if not plan.mappings:
         return result
     targets = _targets(request, result)
-    interface = "" if config.snat == port_maps.NO_SNAT else _interface_to(targets)
-    state.save(request, NAME, _record(config, targets, interface))
+    interface = "" if plan.snat == NO_SNAT else _interface_to(targets)
+    before = state.load(request, NAME)
+    if before is not None and before.get("backend", "nftables") != config.backend:
+        delete(request)
+    made = {
+        **plan.to_json(),
+        "backend": config.backend,
+        "ips": [str(each) for each in targets],
+        "interface": interface,
+    }
+    state.save(request, NAME, made)
     try:
-        _publish(request, config, targets)
-        if config.snat != port_maps.NO_SNAT:
+        _publish(request, Fields(made))
+        if plan.snat != NO_SNAT:
             _reflect(result)
-        if interface:
-            # The record names it when it is the attachment's alone; else the table does.
-            port_maps.open_localnet(interface, lasting=not port_maps.is_pair(interface))
-        _forget_strays(config.mappings, targets)
+        _forget_strays(plan.mappings, targets)
     except BaseException as failure:
         try:
             delete(request)
@@ -83,11 +96,10 @@ def add(request: Request) -> Result:
 
 def check(request: Request) -> None:
     config = Config(request)
-    if not config.mappings:
+    if not config.plan.mappings:
         return
     targets = _targets(request, verify.previous(request))
-    owner = teardown.owner(request)
-    if not port_maps.is_complete(config.mappings, targets, owner, snat=config.snat):
+    if not _is_complete(request, config.backend, config.plan, targets):
         raise verify.damaged("port mappings of the attachment are missing")
 
 
@@ -98,14 +110,57 @@ def delete(request: Request) -> None:
         _delete_unrecorded(request)
         return
     made = Fields(record)
-    mappings = [Mapping.from_json(each) for each in made.mappings("mappings")]
     targets = teardown.recorded_ips(made)
     interface = made.string("interface")
     if interface and port_maps.is_pair(interface):
         port_maps.shut_localnet(interface)
-    port_maps.remove(mappings, targets, teardown.owner(request), snat=made.string("snat", port_maps.SNAT))
+    if made.string("backend") == "iptables":
+        from cni.iptables import port_maps as by_iptables
+
+        by_iptables.remove_all(request.name, request.container_id)
+    else:
+        port_maps.remove(Plan.from_json(made), targets, teardown.owner(request))
     _forget_answered(targets)
     state.remove(request, NAME)
+
+
+def reload(request: Request) -> list[str]:
+    """Put back what is missing of a recorded attachment, and say what that was."""
+    record = state.load(request, NAME)
+    if record is None:
+        return []
+    made = Fields(record)
+    targets = teardown.recorded_ips(made)
+    if _is_complete(request, made.string("backend"), Plan.from_json(made), targets):
+        return []
+    _publish(request, made)
+    if state.load(request, NAME) is None:
+        # A DEL came in between: what was put back is nobody's.
+        state.save(request, NAME, record)
+        delete(request)
+    return ["port mappings"]
+
+
+def _publish(request: Request, made: Fields) -> None:
+    """Make what a record says; CniError 7 when a port is somebody else's."""
+    plan, targets = Plan.from_json(made), teardown.recorded_ips(made)
+    interface = made.string("interface")
+    try:
+        if made.string("backend") == "iptables":
+            _publish_by_iptables(request, plan, targets, interface)
+        else:
+            _refuse_what_iptables_has(plan, targets)
+            port_maps.add(plan, targets, teardown.owner(request), is_stale=_is_gone)
+            if interface:
+                # The record names it when it is the attachment's alone; else the table does.
+                port_maps.open_localnet(interface, lasting=not port_maps.is_pair(interface))
+    except Busy as busy:
+        raise CniError(
+            INVALID_CONFIG,
+            f"{busy.where} is already mapped",
+            f"to {busy.owner}" if busy.owner else "",
+            hint="choose another host port, or end the container that has this one",
+        ) from None
 
 
 def status(request: Request) -> None:
@@ -152,34 +207,66 @@ def _targets(request: Request, result: Result) -> list[Cidr]:
     return list(found.values())
 
 
-def _record(config: Config, targets: Sequence[Cidr], interface: str) -> dict[str, object]:
-    return {
-        "mappings": [each.to_json() for each in config.mappings],
-        "ips": [str(each) for each in targets],
-        "interface": interface,
-        "snat": config.snat,
-    }
+def _refuse_what_iptables_has(plan: Plan, targets: Sequence[Cidr]) -> None:
+    used = [each for each in targets if presence.is_used("nat", presence.DNAT_CHAIN, v6=each.v6)]
+    if used:
+        from cni.iptables import port_maps as by_iptables
+
+        by_iptables.refuse_taken(plan, used)
 
 
-def _publish(request: Request, config: Config, targets: Sequence[Cidr]) -> None:
-    try:
-        port_maps.add(config.mappings, targets, teardown.owner(request), snat=config.snat, is_stale=_is_gone)
-    except tables.Busy as busy:
-        if len(busy.key) == 1:
+def _publish_by_iptables(request: Request, plan: Plan, targets: Sequence[Cidr], interface: str) -> None:
+    from cni.iptables import port_maps as by_iptables
+
+    for other in state.stale(NAME, request.name, {(request.container_id, request.ifname)}):
+        made = state.load(other, NAME) if other.container_id == request.container_id else None
+        if made is not None and made.get("backend") == "iptables":
+            # The reference's name of the chain has no room for a second interface.
+            raise request.refuse(
+                "the container has port mappings by iptables on this network", f"by {other.ifname}"
+            )
+    port_maps.refuse_taken(plan, targets, _is_gone)
+    by_iptables.add(plan, targets, request.name, request.container_id)
+    if interface:
+        port_maps.answer_localnet(interface)
+
+
+def _is_complete(request: Request, backend: str, plan: Plan, targets: Sequence[Cidr]) -> bool:
+    if backend == "iptables":
+        from cni.iptables import port_maps as by_iptables
+
+        return by_iptables.is_complete(plan, targets, request.name, request.container_id)
+    return port_maps.is_complete(plan, targets, teardown.owner(request))
+
+
+def _backend(request: Request, conditions: dict[bool, tuple[str, ...]], mark_chain: str) -> str:
+    """The backend that is asked for, or the one that some options are of.
+
+    Words of iptables begin with a dash or an exclamation mark; those of nft never do.
+    """
+    wanted = options.backend(request, "backend") if request.fields.string("backend") else ""
+    for v6, words in conditions.items():
+        key = f"conditionsV{'6' if v6 else '4'}"
+        if not words:
+            continue
+        needed = "iptables" if words[0][:1] in ("-", "!") else "nftables"
+        if wanted and wanted != needed:
+            raise request.refuse(f"{key} is written for {needed}, the backend is {wanted}", " ".join(words))
+        wanted = needed
+        if needed == "nftables":
+            raw.check(words, key)
+        elif "-j" in words or "--jump" in words or not all(word.isprintable() for word in words):
+            raise ValueError(f"{key}: only the matches of a rule can stand here")
+    if mark_chain:
+        if wanted == "nftables":
             raise CniError(
-                INVALID_CONFIG,
-                f"ports are mapped to {busy.key[0]} for another attachment",
-                busy.owner,
-                hint="`rkt cni gc` collects those whose containers are gone",
-            ) from None
-        *where, _, port = busy.key
-        at = f" at {where[0]}" if where else ""
-        raise CniError(
-            INVALID_CONFIG,
-            f"host port {port}{at} is already mapped",
-            f"to {busy.owner}" if busy.owner else "",
-            hint="choose another host port, or end the container that has this one",
-        ) from None
+                UNSUPPORTED_FIELD,
+                "externalSetMarkChain is a chain of iptables",
+                mark_chain,
+                hint="leave it out: nftables changes sources without a mark; or set backend to iptables",
+            )
+        wanted = "iptables"
+    return wanted or options.DEFAULT_BACKEND
 
 
 def _is_gone(owner: str) -> bool:
@@ -223,22 +310,28 @@ def _reflect(result: Result) -> None:
 
 
 def _forget_strays(mappings: Sequence[Mapping], targets: Sequence[Cidr]) -> None:
-    """UDP flows to a mapped port of this host that were tracked before it was mapped."""
-    if not any(each.protocol == "udp" for each in mappings):
-        return
-    with Socket(ROUTE) as socket:
-        own = {each.address for each in address.addresses(socket)}
+    """Flows to a mapped port of this host that were tracked before it was mapped.
+
+    Of connections only those that a mapping of before led elsewhere: those to this host itself go on.
+    """
+    own: set[str] = set()
     with Socket(NETFILTER) as socket:
         for target in targets:
             for each in mappings:
-                if each.protocol != "udp" or not each.concerns(v6=target.v6):
+                if not each.concerns(v6=target.v6):
                     continue
-                flows = _flows(socket, target, protocol=_UDP, destination_port=each.host_port)
-                places = {each.host_ip} if each.is_specific else own
-                strays = [
-                    flow for flow in flows if flow.destination in places and flow.answerer != target.address
+                protocol = PROTOCOLS[each.protocol]
+                found = [
+                    flow
+                    for flow in _flows(socket, target, protocol=protocol, destination_port=each.host_port)
+                    if flow.answerer != target.address
+                    and (protocol == _UDP or flow.answerer != flow.destination)
                 ]
-                conntrack.forget(socket, strays)
+                if found and not own:
+                    with Socket(ROUTE) as route_socket:
+                        own = {each.address for each in address.addresses(route_socket)}
+                places = {each.host_ip} if each.is_specific else own
+                conntrack.forget(socket, [flow for flow in found if flow.destination in places])
 
 
 def _forget_answered(targets: Sequence[Cidr]) -> None:
@@ -271,11 +364,19 @@ def _delete_unrecorded(request: Request) -> None:
     steps = teardown.Steps()
     try:
         mappings, result = _mappings(request), request.prev_result
+        targets = _targets(request, result) if result is not None and result.ips else []
     except (ValueError, CniError):
-        mappings, result = [], None
-    if mappings and result is not None and result.ips:
-        targets = _targets(request, result)
+        mappings, targets = [], []
+    if mappings and targets:
         owner = teardown.owner(request)
-        steps.run(lambda: port_maps.remove(mappings, targets, owner, snat=port_maps.SNAT))
+        steps.run(lambda: port_maps.remove(Plan(mappings), targets, owner))
+        steps.run(lambda: _forget_answered(targets))
     steps.run(lambda: foreign.remove_port_mappings(request.container_id))
+    steps.run(lambda: _remove_from_iptables(request))
     steps.finish()
+
+
+def _remove_from_iptables(request: Request) -> None:
+    from cni.iptables import port_maps as by_iptables
+
+    by_iptables.remove_all(request.name, request.container_id)

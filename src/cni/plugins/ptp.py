@@ -9,10 +9,9 @@ from __future__ import annotations
 import errno
 
 from cni import delegate, state
-from cni.attachment import interface, options, sysctl, teardown, verify, veth
+from cni.attachment import interface, masquerading, options, sysctl, teardown, verify, veth
 from cni.errors import INVALID_CONFIG, PLUGIN_NOT_AVAILABLE, CniError
 from cni.fields import Fields
-from cni.nft import masquerade
 from cni.types.address import Cidr, format_ip
 from cni.types.result import Interface, IPConfig, Result
 from linux.netlink import address, link, route
@@ -33,13 +32,13 @@ def add(request: Request) -> Result:
     """Make the attachment; when that fails nothing of it is left."""
     if not options.has_ipam(request):
         raise request.refuse("no plugin name provided", "ptp needs an IPAM plugin")
-    wants_masquerade, mtu = options.masquerade(request), options.mtu(request)
+    backend, mtu = options.masquerade(request), options.mtu(request)
     with veth.Namespaces(request) as namespaces:
         pair = veth.plan(request, namespaces, mtu=mtu)
         if state.load(request, NAME) is not None:
             # The container has no such interface: the record is of an ADD that was killed.
             delete(request)
-        made: dict[str, object] = {"veth": pair.host, "mac": pair.host_mac, "masquerade": wants_masquerade}
+        made: dict[str, object] = {"veth": pair.host, "mac": pair.host_mac, "masquerade": backend}
         try:
             state.save(request, NAME, made)
             return _make(request, namespaces, pair, made)
@@ -71,9 +70,7 @@ def check(request: Request) -> None:
         for each in verify.own_ips(request, result):
             if str(each.address.host) not in present:
                 raise verify.damaged(f"the host has no route to {each.address.address}")
-    if made is None or not made.boolean("masquerade"):
-        return
-    if not masquerade.is_complete(teardown.recorded_ips(made), teardown.owner(request)):
+    if made is not None and not masquerading.is_complete(request, made):
         raise verify.damaged("the masquerade rules of the attachment are missing")
 
 
@@ -92,8 +89,7 @@ def delete(request: Request) -> None:
         return
     made = Fields(record)
     steps = teardown.Steps()
-    if made.boolean("masquerade"):
-        steps.run(lambda: masquerade.remove(teardown.recorded_ips(made), teardown.owner(request)))
+    steps.run(lambda: masquerading.remove(request, made))
     teardown.link_and_address(request, made, steps)
     steps.finish()
     state.remove(request, NAME)
@@ -115,8 +111,7 @@ def _make(request: Request, namespaces: Namespaces, pair: Pair, made: dict[str, 
     routes = [*_routes_inside(pair, ips), *interface.routes_of(pair.index, ips, given.routes)]
     interface.configure(namespaces, pair, ips, routes, flags=address.NO_PREFIX_ROUTE)
     _configure_host(namespaces, pair, ips)
-    if made["masquerade"]:
-        masquerade.add([each.address for each in ips], teardown.owner(request))
+    masquerading.add(request, str(made["masquerade"]), [each.address for each in ips])
     return Result(
         interfaces=[
             Interface(pair.host, mac=pair.host_mac),

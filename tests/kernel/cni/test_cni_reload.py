@@ -84,7 +84,7 @@ def test_one_lost_element_is_told_and_a_failure_does_not_stop_the_others(host: H
     told = reload()
 
     (refused,) = [line for line in told if line.startswith("error: net1 c1 eth0: portmap: ")]
-    assert refused.endswith("8080 belongs to x")
+    assert refused.endswith("host port 8080 is already mapped: to x")
     assert sum("masquerade" in line for line in told) == 2
     run("nft", "delete", "element", "inet", "rkt_portmap", "ports4", "{ tcp . 8080 }")
     for node in nodes:

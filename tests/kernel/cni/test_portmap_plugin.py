@@ -126,24 +126,121 @@ def test_the_loopback_is_shut_before_its_guard_goes(host: Host) -> None:
 
 
 def test_a_mapping_at_one_address(host: Host) -> None:
-    outside, one, two = host.outside(), host.node("c1"), host.node("c2")
+    outside, one = host.outside(), host.node("c1")
     network = host.network(bridge(), PORTMAP)
     at_one = ports(
-        (8080, 80, "tcp", "192.0.2.1"), (8081, 80, "tcp", "2001:db8::1"), (8082, 80, "tcp", "127.0.0.1")
-    )
+        (8080, 80, "tcp", "192.0.2.1"), (8081, 80, "tcp", "2001:db8::1"), (8082, 80, "tcp", "127.0.0.1"),
+        # One and the same container may have the port at every address, too: the more precise goes first.
+        (8080, 81, "tcp", ""),
+    )  # fmt: skip
     host.add(network, one, capability_args=at_one)
-    # The same port at every other address may be another's: the more precise mapping goes first.
-    host.add(network, two, capability_args=ports((8080, 80, "tcp", "")))
-    one.serve(80, "one")
-    two.serve(80, "two")
-    assert outside.ask("192.0.2.1", 8080) == "one 192.0.2.2"
-    assert outside.ask("2001:db8::1", 8081) == "one 2001:db8::2"
-    assert host.ask("127.0.0.1", 8080).startswith("two ")
-    assert outside.ask("2001:db8::1", 8080) == "two 2001:db8::2"
-    assert host.ask("127.0.0.1", 8082).startswith("one ")
+    one.serve(80, "precise")
+    one.serve(81, "any")
+    assert outside.ask("192.0.2.1", 8080) == "precise 192.0.2.2"
+    assert outside.ask("2001:db8::1", 8081) == "precise 2001:db8::2"
+    assert outside.ask("2001:db8::1", 8080) == "any 2001:db8::2"
+    assert host.ask("127.0.0.1", 8080).startswith("any ")
+    assert host.ask("127.0.0.1", 8082).startswith("precise ")
     for port in (8081, 8082):
         with pytest.raises(ConnectionRefusedError):
             outside.ask("192.0.2.1", port)
+
+
+def test_a_port_at_every_address_and_at_one_are_one_port(host: Host, nothing: dict[str, list[str]]) -> None:
+    one, two, three = (host.node(f"c{number}") for number in (1, 2, 3))
+    network = host.network(bridge(), PORTMAP)
+    everywhere, here = ports((8080, 80, "tcp", "")), ports((8080, 80, "tcp", "127.0.0.1"))
+    elsewhere, other = ports((8080, 80, "tcp", "127.0.0.2")), ports((8080, 80, "udp", ""))
+
+    def refused(node: Node, mapping: dict[str, object], *owners: str) -> None:
+        with pytest.raises(CniError, match=r"host port 8080.* already mapped") as error:
+            host.add(network, node, capability_args=mapping)
+        assert error.value.code == INVALID_CONFIG
+        assert error.value.details in [f"to {owner}" for owner in owners]
+        host.delete(network, node)
+
+    host.add(network, one, capability_args=everywhere)
+    refused(two, here, "net1/c1/eth0")
+    host.add(network, two, capability_args=other)
+    host.delete(network, one, capability_args=everywhere)
+    host.delete(network, two, capability_args=other)
+
+    host.add(network, one, capability_args=here)
+    host.add(network, two, capability_args=elsewhere)
+    refused(three, everywhere, "net1/c1/eth0", "net1/c2/eth0")
+    host.delete(network, one, capability_args=here)
+    refused(three, everywhere, "net1/c2/eth0")
+    host.delete(network, two, capability_args=elsewhere)
+    host.add(network, three, capability_args=everywhere)
+    host.delete(network, three, capability_args=everywhere)
+    assert host.left() == {**nothing, "links": ["br0"]}
+
+
+def test_a_dead_owners_port_at_one_address_is_free_for_every_address(host: Host) -> None:
+    one, two = host.node("c1"), host.node("c2")
+    network = host.network(bridge(), PORTMAP)
+    host.add(network, one, capability_args=ports((8080, 80, "tcp", "127.0.0.1")))
+    state.remove(Request(config={"name": "net1"}, container_id="c1", ifname="eth0"), "portmap")
+    host.add(network, two, capability_args=ports((8080, 80, "tcp", "")))
+    two.serve(80, "two")
+    assert host.ask("127.0.0.1", 8080).startswith("two ")
+
+
+@pytest.mark.parametrize(
+    ("words", "words6"),
+    [
+        (["ip", "saddr", "!=", "192.0.2.2"], ["ip6", "saddr", "!=", "2001:db8::2"]),
+        (["iifname", "!=", '"up0"'], ["iifname", "!=", '"up0"']),
+    ],
+)
+def test_a_condition_leaves_alone_what_does_not_meet_it(
+    host: Host, nothing: dict[str, list[str]], words: list[str], words6: list[str]
+) -> None:
+    outside, one, two = host.outside(), host.node("c1"), host.node("c2")
+    conditions = {"conditionsV4": words, "conditionsV6": words6}
+    network = host.network(bridge(), {**PORTMAP, **conditions})
+    mapping = ports((8080, 80, "tcp", ""), (8081, 80, "tcp", "192.0.2.1"))
+    host.add(network, one, capability_args=mapping)
+    host.add(network, two, capability_args=ports((8082, 80, "tcp", "")))
+    one.serve(80, "one")
+    host.serve(8080, "host")
+    assert outside.ask("192.0.2.1", 8080) == "host 192.0.2.2"
+    assert outside.ask("2001:db8::1", 8080) == "host 2001:db8::2"
+    with pytest.raises(ConnectionRefusedError):
+        outside.ask("192.0.2.1", 8081)
+    assert two.ask("192.0.2.1", 8081).startswith("one ")
+    assert two.ask("2001:db8::1", 8080).startswith("one ")
+    # One chain for each condition, however many have it.
+    listed = subprocess.check_output(["nft", "list", "table", "inet", "rkt_portmap"], text=True)
+    assert listed.count("chain when4-") == listed.count("chain when6-") == 1
+    host.check(network, one, capability_args=mapping)
+    (chain,) = [line.split()[1] for line in listed.splitlines() if "chain when4-" in line]
+    subprocess.run(["nft", "flush", "chain", "inet", "rkt_portmap", chain], check=True)
+    with pytest.raises(CniError, match="port mappings of the attachment are missing"):
+        host.check(network, one, capability_args=mapping)
+    host.delete(network, one)
+    host.delete(network, two)
+    left = host.left()
+    assert {**left, "links": []} == nothing
+
+
+def test_a_tcp_connection_of_a_mapping_that_nobody_took_back_ends(host: Host) -> None:
+    outside, one, two = host.outside(), host.node("c1"), host.node("c2")
+    network = host.network(bridge(), PORTMAP)
+    mapping = ports((8080, 80, "tcp", ""))
+    host.add(network, one, capability_args=mapping)
+    one.serve(80, "one")
+    assert outside.ask("192.0.2.1", 8080) == "one 192.0.2.2"
+    host.serve(8081, "host")
+    assert outside.ask("192.0.2.1", 8081) == "host 192.0.2.2"
+    # Killed by force: neither DEL nor GC came.
+    state.remove(Request(config={"name": "net1"}, container_id="c1", ifname="eth0"), "portmap")
+    with Socket(NETFILTER) as kernel:
+        assert len(conntrack.flows(kernel, family=2, answerer="10.22.0.2")) == 1
+        host.add(network, two, capability_args=ports((8080, 80, "tcp", ""), (8081, 80, "tcp", "")))
+        assert conntrack.flows(kernel, family=2, answerer="10.22.0.2") == []
+        # What goes to this host itself goes on.
+        assert len(conntrack.flows(kernel, family=2, answerer="192.0.2.1")) == 1
 
 
 def test_a_taken_port_is_an_error_and_free_again_after_del(host: Host, nothing: dict[str, list[str]]) -> None:
@@ -227,9 +324,20 @@ def test_flows_from_before_a_mapping_follow_it_and_those_to_a_dead_container_end
         ({"markMasqBit": 32}, WEB, INVALID_CONFIG),
         ({"markMasqBit": 5, "externalSetMarkChain": "X"}, WEB, INVALID_CONFIG),
         ({"snat": "yes"}, WEB, INVALID_CONFIG),
-        ({"backend": "iptables"}, WEB, UNSUPPORTED_FIELD),
+        ({"backend": "nftables", "externalSetMarkChain": "X"}, WEB, UNSUPPORTED_FIELD),
         ({"backend": "magic"}, WEB, INVALID_CONFIG),
-        ({"conditionsV4": ["-d", "1.2.3.4"]}, WEB, UNSUPPORTED_FIELD),
+        ({"backend": "nftables", "conditionsV4": ["-d", "1.2.3.4"]}, WEB, INVALID_CONFIG),
+        ({"backend": "iptables", "conditionsV4": ["ip", "daddr", "1.2.3.4"]}, WEB, INVALID_CONFIG),
+        (
+            {"conditionsV4": ["ip", "daddr", "1.2.3.4"], "conditionsV6": ["!", "-d", "::1"]},
+            WEB,
+            INVALID_CONFIG,
+        ),
+        ({"conditionsV4": ["ip", "daddr", "nonsense!"]}, WEB, INVALID_CONFIG),
+        ({"conditionsV4": ["ip", "daddr", "1.2.3.4", ";", "flush", "ruleset"]}, WEB, INVALID_CONFIG),
+        ({"conditionsV4": ["ip saddr 1.2.3.4\nflush ruleset"]}, WEB, INVALID_CONFIG),
+        ({"conditionsV4": ["-d", "1.2.3.4", "-j", "ACCEPT"]}, WEB, INVALID_CONFIG),
+        ({"conditionsV4": ["-d", "1.2.3.4\nCOMMIT"]}, WEB, INVALID_CONFIG),
         ({}, ports((0, 80, "tcp", "")), INVALID_CONFIG),
         ({}, ports((8080, 0, "tcp", "")), INVALID_CONFIG),
         ({}, ports((65536, 80, "tcp", "")), INVALID_CONFIG),
