@@ -121,3 +121,19 @@ def test_nothing_of_the_supervisors_reaches_an_app(rkt: Rkt, make_activated_aci:
     told = {"NOTIFY_SOCKET": "/nobody", "LISTEN_FDS": "1", "LISTEN_PID": "1", "WATCHDOG_USEC": "1000000"}
     done = rkt(IMAGE, "run", "--net=none", "--inherit-env", image, environment=told)
     assert "open: 0 1 2, variables: none" in done.stdout
+
+
+def test_a_host_without_systemd_pays_nothing_for_its_journal(rkt: Rkt, make_aci: MakeAci) -> None:
+    if os.path.exists("/run/systemd/system"):
+        pytest.skip("this host runs systemd")
+    image = make_aci(["/bin/echo", "hello"], name="example.com/app")
+    run = (IMAGE, "run", "--net=none", f"--uuid-file-save={rkt.directory}/uuid", image)
+    rkt(*run)
+    pod = rkt.directory / "data/pods/run" / (rkt.directory / "uuid").read_text().strip()
+    assert (pod / "logs/app").exists()
+    assert not (pod / "journal").exists()
+    argv = [*rkt.argv(), *map(str, run)]
+    traced = ["/usr/bin/python3", "-I", "-S", "-X", "importtime", argv[0], *argv[1:]]
+    told = subprocess.run(traced, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True).stderr
+    assert "rkt.stage1.native.supervisor" in told, "the trace is of the process that ran the pod"
+    assert "linux.systemd.journal_file" not in told
