@@ -70,7 +70,8 @@ def _note(request: Request) -> None:
         "environment": request.environment,
         "config": request.config,
     }
-    flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    # Nobody may read from what is there: without O_NONBLOCK a pipe would hold the container up.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
         if os.path.isdir(path):
             # The clock first, so that names are in order; the process, so that none is there already.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,8 @@ def test_what_cannot_be_written_down_fails_but_no_del(
     assert "cannot be written" in capfd.readouterr().err
     (tmp_path / "link").symlink_to("/etc/passwd")
     assert _call("ADD", cniOutput=str(tmp_path / "link"))[1]["code"] == IO_FAILURE
+    os.mkfifo(tmp_path / "pipe")
+    assert _call("ADD", cniOutput=str(tmp_path / "pipe"))[1]["code"] == IO_FAILURE
 
 
 def test_it_runs_no_commands() -> None:
