@@ -276,6 +276,16 @@ class Response:
     def header(self, name: str) -> str | None:
         return self._exchange.getheader(name)
 
+    def headers(self, name: str) -> list[str]:
+        """All headers of this name, in order."""
+        return self._exchange.all_headers(name)
+
+    def limit_to(self, limit: int) -> None:
+        """From now on take at most `limit` bytes of body. TooLarge if more are announced."""
+        self._limit = limit
+        if self.length is not None and self.length > limit:
+            raise TooLarge(self._shown, f"{self.length} bytes are offered, the limit is {limit}")
+
     def check_headers(self) -> None:
         """Refuse what would make the length of the body, or its bytes, a matter of opinion."""
         encodings = ", ".join(self._exchange.all_headers("Content-Encoding")).lower()
