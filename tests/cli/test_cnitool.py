@@ -79,6 +79,14 @@ def test_the_interface_is_named_by_flag_variable_or_default(
     assert [each["env"]["CNI_IFNAME"] for each in cnitool.calls()] == [expected]
 
 
+def test_two_arguments_are_needed_and_more_do_not_matter(cnitool: Cnitool) -> None:
+    for words in (("add",), ("gc", "net1"), ("status", "net1"), ("del", "net1"), ("check",)):
+        assert "requires at least 2 arg(s)" in cnitool(*words, code=1).stderr
+    cnitool("add", "net1", "/run/netns/c1", "more", "and more")
+    cnitool("del", "net1", "/run/netns/c1")
+    assert [each["env"]["CNI_COMMAND"] for each in cnitool.calls()] == ["ADD", "DEL"]
+
+
 def test_the_result_is_indented_by_four_and_kept(cnitool: Cnitool) -> None:
     done = cnitool("add", "net1", "/run/netns/c1")
     assert done.stdout == json.dumps(RESULT, indent=4) + "\n"

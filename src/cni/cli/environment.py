@@ -35,6 +35,8 @@ def operands(parser: argparse.ArgumentParser) -> None:
     """The arguments of the verbs that work on a namespace."""
     parser.add_argument("network", metavar="NET", nargs="?", help="the name of a network")
     parser.add_argument("netns", metavar="NETNS", nargs="?", help="the path of a network namespace")
+    # Go's cnitool takes more arguments than it looks at; so do scripts written for it.
+    parser.add_argument("ignored", nargs="*", help="==SUPPRESS==")
     parser.add_argument(
         "-i", "--ifname", metavar="IF", help="the interface in it (default: $CNI_IFNAME, else eth0)"
     )
