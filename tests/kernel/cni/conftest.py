@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import socket
@@ -219,9 +220,26 @@ def nothing() -> dict[str, list[str]]:
     return NOTHING
 
 
+def has_vrf() -> bool:
+    from linux.netlink import link
+    from linux.netlink.batch import Batch
+    from linux.netlink.socket import Socket
+
+    with own_namespace(), Socket() as socket:
+        batch = Batch(socket)
+        batch.add(link.create_vrf("probe", 7))
+        try:
+            batch.commit()
+        except OSError as failed:
+            if failed.errno != errno.EOPNOTSUPP:
+                raise
+            return False
+    return True
+
+
 @pytest.fixture
-def vrf_stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A bridge where a plugin makes a vrf, which most kernels of test machines do not have.
+def vrf_kind(root: None, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The kind of link that a plugin makes for a vrf: a bridge where the kernel has none, like most here.
 
     It has ports as well. But it takes none down, as the kernel does with those of a vrf.
     """
@@ -229,6 +247,8 @@ def vrf_stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
     from linux.netlink import link
     from linux.netlink.batch import Batch
 
+    if has_vrf():
+        return "vrf"
     tables: dict[str, int] = {}
 
     def create(name: str, table: int, *, up: bool = False) -> Any:
@@ -248,3 +268,4 @@ def vrf_stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vrf, "_enslave", enslave)
     monkeypatch.setattr(link, "create_vrf", create)
     monkeypatch.setattr(link.Link, "vrf_table", property(lambda self: tables.get(self.name, 0)))
+    return "bridge"

@@ -136,7 +136,7 @@ def test_an_add_that_fails_at_any_message_leaves_nothing(
     assert host.left() == before
 
 
-@pytest.mark.usefixtures("vrf_stand_in")
+@pytest.mark.usefixtures("vrf_kind")
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("kind", CHAINED)
 def test_a_plugin_in_a_chain_that_fails_at_any_message_leaves_nothing(
