@@ -127,7 +127,7 @@ def usage(program: Program, verb: Verb, parser: argparse.ArgumentParser) -> str:
                 name = f"{name}…" if action.nargs == "+" else f"[{name}…]"
             parts.append(name)
         text = " ".join(parts)
-    return f"{program.name} {verb.name} {text}".rstrip()
+    return " ".join(filter(None, (program.name, verb.name, text)))
 
 
 def positionals(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:

@@ -211,7 +211,7 @@ def verb_parser(program: Program, verb: Verb, module: ModuleType) -> Parser:
 
     from console.parser import Parser
 
-    parser = Parser(f"{program.name} {verb.name}", single_dash=program.single_dash)
+    parser = Parser(f"{program.name} {verb.name}".rstrip(), single_dash=program.single_dash)
     module.arguments(parser)
     for flag in program.flags:
         name = f"--{flag.name}"
