@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import socket
 import subprocess
@@ -41,11 +42,23 @@ def limits(ingress: int = 0, egress: int = 0, burst: int = 800_000) -> dict[str,
     return found
 
 
-def disciplines() -> list[str]:
+def disciplines(*, queues: bool = False) -> list[str]:
+    """Those that a plugin may have made, or the `queues` below them, which not every kernel has."""
     found = json.loads(subprocess.check_output(["tc", "-j", "qdisc", "show"]))
-    return [
-        f"{each['kind']} {each['dev']}" for each in found if each["kind"] not in ("noqueue", "pfifo_fast")
-    ]
+    kinds = ("fq_codel",) if queues else ("tbf", "htb", "ingress", "clsact")
+    return [f"{each['kind']} {each['dev']}" for each in found if each["kind"] in kinds]
+
+
+def has_fq_codel() -> bool:
+    with Netlink() as netlink:
+        try:
+            netlink.request(traffic.add_fq_codel(1, at=traffic.ROOT, named=traffic.handle(9)))
+        except OSError as failed:
+            if failed.errno != errno.ENOENT:
+                raise
+            return False
+        netlink.request(traffic.delete_qdisc(1, at=traffic.ROOT))
+    return True
 
 
 def devices() -> list[str]:
@@ -190,6 +203,8 @@ def test_a_tap_of_the_host_which_stays(host: Host, nothing: dict[str, list[str]]
     # The reference plugin's name, so that its DEL finds it.
     assert ifb["name"] == ifb_name("net1c1")
     assert sorted(disciplines()) == sorted(["tbf tap0", "ingress tap0", f"tbf {ifb['name']}"])
+    if has_fq_codel():
+        assert {f"fq_codel {name}" for name in ("tap0", ifb["name"])} <= set(disciplines(queues=True))
     perform(made, "CHECK")
     for _ in range(2):
         perform(made, "DEL")

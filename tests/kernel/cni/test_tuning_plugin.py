@@ -51,6 +51,8 @@ def perform(made: Request, verb: str) -> Any:
 
 def link(node: Node, name: str = "eth0") -> dict[str, Any]:
     found: dict[str, Any] = json.loads(node("ip", "-j", "-d", "link", "show", name))[0]
+    # The kernel may see only later that nobody is at the other end of a tap.
+    found["flags"] = [flag for flag in found["flags"] if flag != "NO-CARRIER"]
     return {key: found[key] for key in ("mtu", "txqlen", "address", "promiscuity", "flags")}
 
 
