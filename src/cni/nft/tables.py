@@ -104,9 +104,11 @@ class Session:
         if not exists:
             transaction.add(*table.skeleton())
         for name, rules in chains.items():
-            if exists and listing.has_chain(self.socket, table.family, table.name, name):
+            if exists and self._has_chain(table, name, len(rules)):
                 continue
             transaction.add(objects.add_chain(table.family, table.name, name))
+            if exists:
+                transaction.add(objects.flush_chain(table.family, table.name, name))
             transaction.add(*[objects.add_rule(table.family, table.name, name, rule) for rule in rules])
         for target, element in entries:
             before = listing.element(self.socket, target, element.key) if exists else None
@@ -173,6 +175,12 @@ class Session:
         return all(
             listing.element(self.socket, target, element.key) == element for target, element in entries
         )
+
+    def _has_chain(self, table: Table, name: str, rules: int) -> bool:
+        """Whether a chain is there with at least so many rules: it may have been flushed."""
+        if not rules:
+            return listing.has_chain(self.socket, table.family, table.name, name)
+        return len(listing.rules(self.socket, table.family, table.name, name)) >= rules
 
     def _is_kept(self, table: Table) -> bool:
         return bool(table.kept_for) and bool(

@@ -13,12 +13,15 @@ its name to ``plugin`` in ``lib/cni/``:
     Raise CniError 50 or 51 when an ADD would not succeed. Default: ask the IPAM plugin, if there is one.
 ``collect(request: Request) -> None`` (optional)
     GC. Default: `delete` for each attachment in `cni.state` that is not valid, then the IPAM plugin's GC.
+``reload(request: Request) -> list[str]`` (optional)
+    Put back the rules that a reload of the firewall took away; what that was (`cni.attachment.reload`).
 ``VERSIONS: tuple[str, ...]`` (optional)
     The versions it speaks. Default: all.
 ``command(arguments: list[str]) -> int`` (optional)
     What the executable does when it is called with arguments, which no runtime does: the exit status.
 
-They raise CniError; ValueError is taken for a bad configuration (code 7), OSError for code 999.
+They raise CniError; ValueError is taken for a bad configuration (code 7), OSError for
+code 7, 11 or 50 where the kernel's reason is one of these, else 999 (`cni.plugin`).
 """
 
 from __future__ import annotations
@@ -44,19 +47,24 @@ PLUGINS = {
     "bridge": "cni.plugins.bridge",
     "debug": "cni.plugins.debug",
     "dhcp": "cni.ipam.dhcp.plugin",
+    "dummy": "cni.plugins.dummy",
+    "firewall": "cni.plugins.firewall",
     "flannel": "cni.plugins.flannel",
     "host-device": "cni.plugins.host_device",
     "host-local": "cni.ipam.host_local",
+    "ipvlan": "cni.plugins.ipvlan",
     "loopback": "cni.plugins.loopback",
     "macvlan": "cni.plugins.macvlan",
     "portmap": "cni.plugins.portmap",
     "ptp": "cni.plugins.ptp",
     "sbr": "cni.plugins.sbr",
+    "tap": "cni.plugins.tap",
     "tuning": "cni.plugins.tuning",
     "vrf": "cni.plugins.vrf",
     "static": "cni.ipam.static",
     "sql": "cni.ipam.sql.plugin",
     "http": "cni.ipam.http.plugin",
+    "vlan": "cni.plugins.vlan",
 }
 
 

@@ -138,6 +138,8 @@ def reload(request: Request) -> list[str]:
         # A DEL came in between: what was put back is nobody's.
         state.save(request, NAME, record)
         delete(request)
+    elif not _is_complete(request, made.string("backend"), Plan.from_json(made), targets):
+        raise verify.damaged("the port mappings cannot be put back")
     return ["port mappings"]
 
 

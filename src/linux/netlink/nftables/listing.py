@@ -27,6 +27,19 @@ class Rule:
         self.expressions = expressions
 
 
+class BaseChain:
+    """A chain that packets enter by themselves: where, and whether its policy lets them go on."""
+
+    __slots__ = ("accepts", "family", "hook", "name", "table")
+
+    def __init__(self, family: int, table: str, name: str, hook: int, *, accepts: bool) -> None:
+        self.family = family
+        self.table = table
+        self.name = name
+        self.hook = hook
+        self.accepts = accepts
+
+
 def generation(socket: Socket) -> int:
     """A number that changes with every change of the namespace's rules, for `Transaction.commit`."""
     answer = socket.request(objects.query(objects.GET_GENERATION, 0, "get nftables generation"))
@@ -74,6 +87,23 @@ def chains(socket: Socket, family: int, table: str) -> list[str]:
     request = objects.query(objects.GET_CHAIN, family, f"list chains of {table}")
     found = [wire.parse(message.body, 4) for message in socket.dump(request)]
     return [wire.read_text(chain[3]) for chain in found if wire.read_text(chain[1]) == table]
+
+
+def base_chains(socket: Socket) -> list[BaseChain]:
+    """The base chains of all tables of all families."""
+    answers = socket.dump(objects.query(objects.GET_CHAIN, 0, "list chains"))
+    found = [(message.body[0], wire.parse(message.body, 4)) for message in answers]
+    return [
+        BaseChain(
+            family,
+            wire.read_text(chain[1]),
+            wire.read_text(chain[3]),
+            wire.read_be32(wire.parse(chain[4])[1]),
+            accepts=wire.read_be32(chain.get(5, b"\0\0\0\1")) == 1,
+        )
+        for family, chain in found
+        if 4 in chain
+    ]
 
 
 def rules(socket: Socket, family: int, table: str, chain: str = "") -> list[Rule]:
