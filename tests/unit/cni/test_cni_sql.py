@@ -809,9 +809,13 @@ def test_names_of_any_kind_and_length(database: Database) -> None:
     assert node.call("ADD", long, cni_args=name + "x" * 5000) == ["10.22.0.2/24"]
     assert node.call("ADD", "C", "é☃", cni_args=name + "o'brien %s \\ ?") == ["10.22.0.3/24"]
     assert node.call("ADD", "c", "é☃") == ["10.22.0.4/24"], "upper and lower case are two containers"
+    assert node.call("ADD", "c", "\udcff", cni_args=name + "\udcff") == ["10.22.0.5/24"], "bytes, not text"
+    valid = [{"containerID": long, "ifname": "eth0"}, {"containerID": "C", "ifname": "é☃"}]
+    node.call("GC", **{VALID: valid})
+    assert database.held() == ["10.22.0.2", "10.22.0.3"]
     node.call("DEL", long)
     node.call("DEL", "C", "é☃")
-    assert database.held() == ["10.22.0.4"]
+    assert database.held() == []
 
 
 def test_the_statements_in_the_documentation_are_those_of_the_plugin(checkout: Path) -> None:

@@ -46,9 +46,9 @@ class Holder:
         self, container_id: str, ifname: str, *, netns: str = "", pod: str = "", sticky_key: str = ""
     ) -> None:
         self.container_id: Final = fitting(container_id)
-        self.ifname: Final = ifname
+        self.ifname: Final = fitting(ifname)
         self.netns: Final = netns if len(netns) <= _LONGEST and netns.isprintable() else ""
-        self.pod: Final = pod[:_LONGEST]
+        self.pod: Final = pod[:_LONGEST] if pod.isprintable() else ""
         self.sticky_key: Final = fitting(sticky_key)
 
 
@@ -112,7 +112,7 @@ class Leases:
 
     def collect(self, valid: Collection[tuple[str, str]]) -> int:
         """Give back what attachments of this node have that are not `valid`; those of others are theirs."""
-        lives = {(fitting(container_id), ifname) for container_id, ifname in valid}
+        lives = {(fitting(container_id), fitting(ifname)) for container_id, ifname in valid}
         rows = self._do.run(
             "SELECT DISTINCT container_id, ifname FROM cni_leases WHERE network = %s AND node = %s",
             (self._network, self._node),
@@ -297,7 +297,7 @@ class Leases:
 
 def fitting(name: str) -> str:
     """A name that fits into its column, and into every database's idea of text: itself, or its digest."""
-    if len(name) <= _LONGEST and name.isprintable():
+    if len(name) <= _LONGEST and name.isascii() and name.isprintable():
         return name
     from hashlib import sha512
 

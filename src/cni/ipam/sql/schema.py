@@ -44,10 +44,10 @@ CREATE TABLE IF NOT EXISTS cni_leases (
     node {text:200},
     boot_id {ascii:64},
     container_id {ascii:200},
-    ifname {text:15},
+    ifname {ascii:200},
     netns {text:250},
     pod {text:250},
-    sticky_key {text:250},
+    sticky_key {ascii:200},
     leased_at BIGINT NOT NULL,
     available_at BIGINT,
     PRIMARY KEY (network, address)
