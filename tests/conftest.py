@@ -29,6 +29,7 @@ pytest_plugins = (
     "fixtures.probe",
     "fixtures.publisher",
     "fixtures.systemdguest",
+    "fixtures.usermodelinux",
 )
 
 CHECKOUT = Path(__file__).parent.parent
