@@ -28,6 +28,7 @@ pytest_plugins = (
     "fixtures.images",
     "fixtures.probe",
     "fixtures.publisher",
+    "fixtures.registries",
     "fixtures.systemdguest",
     "fixtures.usermodelinux",
 )

@@ -175,7 +175,7 @@ def _layer_manifest(
     else:
         config = image.config if is_top else image.config._replace(process=None, author="", created="")
         ids = Ids(layer, manifest_hash)
-        labels = {"version": origin.tag} if origin.tag else {}
+        labels = {"version": origin.tag} if origin.tag and is_top else {}
         labels |= platform_labels(image.config.platform)
     passwd = facts.files.get(_PASSWD) if is_top else None
     found = manifest(config, origin, ids, notes, passwd=passwd, labels=labels)

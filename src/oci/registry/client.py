@@ -7,7 +7,7 @@ import time
 
 from appc import jsonfield
 from appc.http import stream
-from appc.http.client import Client
+from appc.http.client import Client, blotted
 from appc.http.errors import HttpError
 from appc.jsonfield import Fields, listed, obj, quoted, string
 from oci.errors import NoSuchImage, RegistryError
@@ -148,7 +148,8 @@ class Registry:
         return client
 
     def _error(self, status: int, data: bytes, *, at_home: bool) -> RegistryError | NoSuchImage:
-        told = _told(data)
+        login = self._login.secrets() if self._login is not None else []
+        told = blotted(_told(data), [*self._auth.credentials.secrets(), *login])
         more = f" ({told})" if told else ""
         if status in {401, 403} and at_home:
             return unauthorized(self.shown, known=self._login is not None)
