@@ -44,16 +44,16 @@ def add(zone: str, sources: Sequence[str]) -> None:
     """
     with _connected() as bus:
         for each in sources:
-            _ask(bus, "addSource", zone, each, tolerated="ZONE_ALREADY_SET")
+            _ask(bus, "addSource", zone, each, tolerated=("ZONE_ALREADY_SET",))
 
 
 def remove(zone: str, sources: Sequence[str]) -> None:
-    """No longer. What the zone has not is passed over; a firewalld that is not there has nothing."""
+    """No longer. What the zone has not is passed over, and a firewalld that is not there has nothing."""
     if not is_running():
         return
     with _connected() as bus:
         for each in sources:
-            _ask(bus, "removeSource", zone, each, tolerated="UNKNOWN_SOURCE")
+            _ask(bus, "removeSource", zone, each, tolerated=("UNKNOWN_SOURCE", "ZONE_CONFLICT"))
 
 
 def _connected() -> Bus:
@@ -64,13 +64,13 @@ def _connected() -> Bus:
     return bus
 
 
-def _ask(bus: Bus, method: str, zone: str, source: str, *, tolerated: str = "-") -> object:
+def _ask(bus: Bus, method: str, zone: str, source: str, *, tolerated: Sequence[str] = ()) -> object:
     try:
         return bus.call(_ZONES, method, "ss", zone, source)[0]
     except BusError as failed:
         # firewalld's own errors have one name on the bus, and begin with a code.
         code = str(failed.strerror).partition(":")[0]
-        if code == tolerated:
+        if code in tolerated:
             return None
         if failed.name.startswith("org.freedesktop.DBus.Error."):
             raise CniError(PLUGIN_NOT_AVAILABLE, "firewalld does not answer", str(failed.strerror)) from None
