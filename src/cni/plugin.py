@@ -68,6 +68,11 @@ _CODES = {
         ),
         TRY_AGAIN_LATER,
     ),
+    # What the configuration asks for cannot be: a route by a gateway that is nowhere, too high an MTU.
+    **dict.fromkeys(
+        (errno.EADDRNOTAVAIL, errno.EHOSTUNREACH, errno.EINVAL, errno.ENETUNREACH, errno.ERANGE),
+        INVALID_CONFIG,
+    ),
     # This kernel has no such thing: no ADD of this plugin will succeed here.
     **dict.fromkeys((errno.EAFNOSUPPORT, errno.EOPNOTSUPP, errno.EPROTONOSUPPORT), PLUGIN_NOT_AVAILABLE),
 }

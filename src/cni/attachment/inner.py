@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from linux.netlink.link import Link
     from linux.netlink.wire import Request as Message
 
-_MODULES = {"vlan": "8021q", "tun": "tun"}  # where it is not the kind's own name
+_MODULES = {"vlan": "8021q"}  # where it is not the kind's own name
 
 
 class Inner:
@@ -75,6 +75,7 @@ def add(
             "over": inner.over,
             "netns": chained.identity(namespaces),
             "path": namespaces.path,
+            "ips": [str(each.address) for each in given.ips] if given is not None else [],
         }
         try:
             state.save(request, inner.plugin, made)
@@ -126,11 +127,12 @@ def delete(request: Request, plugin: str, kind: str = "") -> None:
     state.remove(request, plugin)
 
 
-def status(request: Request, kind: str) -> None:
-    """STATUS: CniError 50 when the kernel has no such links, or what the IPAM plugin says."""
-    with Socket(ROUTE) as socket:
-        if not link.supports(socket, kind):
-            raise unsupported(kind)
+def status(request: Request, kind: str = "") -> None:
+    """STATUS: CniError 50 when the kernel has no links of that `kind`, or what the IPAM plugin says."""
+    if kind:
+        with Socket(ROUTE) as socket:
+            if not link.supports(socket, kind):
+                raise unsupported(kind)
     if delegate.ipam_type(request):
         delegate.status(request)
 

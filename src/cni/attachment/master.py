@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cni.attachment import verify
 from cni.errors import PLUGIN_NOT_AVAILABLE, CniError
 from linux.netlink import link, route
 from linux.netlink.socket import ROUTE, Socket
@@ -9,6 +10,7 @@ from linux.netlink.socket import ROUTE, Socket
 TYPE_CHECKING = False  # not from typing: a plugin lives too short to import it
 if TYPE_CHECKING:
     from cni.attachment.veth import Namespaces
+    from cni.fields import Fields
     from cni.request import Request
     from linux.netlink.link import Link
 
@@ -33,6 +35,21 @@ def find(request: Request, namespaces: Namespaces, name: str = "") -> Link:
     if not 0 <= mtu <= found.mtu:
         raise request.refuse(f"invalid MTU {mtu}, must be [0, master MTU({found.mtu})]")
     return found
+
+
+def check(request: Request, namespaces: Namespaces, inside: Link, record: Fields) -> None:
+    """CniError 101 when `inside` is not on top of its master.
+
+    With a `record`, which knows better, that has been looked at already.
+    """
+    if record.values:
+        return
+    socket = namespaces.container if in_container(request) else namespaces.host
+    found = _look(socket, request.fields.string("master"))
+    if isinstance(found, str):
+        raise verify.damaged(found)
+    if inside.peer != found.index:
+        raise verify.damaged(f"{inside.name} is not on top of {found.name}")
 
 
 def status(request: Request) -> None:

@@ -75,8 +75,7 @@ def check(request: Request) -> None:
     config = Config(request)
 
     def look(namespaces: Namespaces, inside: Link, record: Fields) -> None:
-        if not record.values and inside.peer != master.find(request, namespaces).index:
-            raise verify.damaged(f"{inside.name} is not on top of its master")
+        master.check(request, namespaces, inside, record)
         if upper.macvlan_mode(inside) != config.mode:
             raise verify.damaged(
                 f"{inside.name} is in mode {upper.macvlan_mode(inside)}", f"not {config.mode}"
