@@ -42,6 +42,8 @@ _SHAPED = 0x30
 _INGRESS = traffic.handle(0xFFFF)
 # Of our filter among those of others, where the link had filters already.
 _PRIORITY_AMONG_OTHERS = 0xBC00
+# The alias of an ifb device of ours: only a record speaks for its deletion.
+_MARK = "made by rkt-platform"
 _NOT_OURS = ("bridge", "ifb")  # kinds of the host's interfaces that are nobody's end
 _SHARING = ("ipvlan", "macvlan", "ipvtap", "macvtap", "vlan")  # kinds that have none of their own on the host
 _GONE = (errno.ENOENT, errno.EINVAL, errno.ENODEV)
@@ -140,7 +142,10 @@ def delete(request: Request) -> None:
     record = state.load(request, NAME)
     with Socket(ROUTE) as socket:
         if record is None:
-            _delete_ifb(socket, _ifb_name(request), "")
+            found = link.get(socket, _ifb_name(request))
+            # One of ours is that of another interface of the container.
+            if found is not None and found.alias != _MARK:
+                _delete_ifb(socket, found.name, found.mac)
             return
         made = Fields(record)
         steps = teardown.Steps()
@@ -217,7 +222,7 @@ def _make_ifb(request: Request, socket: Socket, host: Link, made: dict[str, obje
     state.save(request, NAME, made)
     batch = Batch(socket)
     batch.add(link.create(name, "ifb", mac=mac, mtu=host.mtu))
-    batch.add(link.change(name, up=True))
+    batch.add(link.change(name, up=True, alias=_MARK))
     _commit(batch, f"a device of the kind ifb, which {request.name} needs to limit what a container sends")
     found = link.get(socket, name)
     if found is None:

@@ -243,6 +243,12 @@ def test_two_interfaces_of_a_container_in_one_network(host: Host) -> None:
     for ifname in ("eth0", "eth1"):
         host.add(network, node, ifname=ifname)
     assert len(devices()) == 2
+    # A second DEL, or one without an ADD, has no record of its own: it takes nobody else's device.
+    for ifname in ("eth1", "eth1", "eth7"):
+        host.delete(network, node, ifname=ifname)
+    assert devices() == [ifb_name("net1c1")]
+    host.check(network, node, ifname="eth0")
+    host.add(network, node, ifname="eth1")
     host.delete(network, node, ifname="eth0")
     host.check(network, node, ifname="eth1")
     # What a killed ADD left under the second name, without a record, is no hindrance.
