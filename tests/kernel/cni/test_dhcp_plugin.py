@@ -393,6 +393,32 @@ def test_a_namespace_that_is_gone_is_no_error_and_the_lease_is_forgotten(lan: Ho
         assert leased() == []
 
 
+def test_many_at_once(lan: Host, tmp_path: Path) -> None:
+    network = lan.network(bridge())
+    nodes = [[lan.node(f"w{worker}-{number}") for number in range(3)] for worker in range(8)]
+    with Dnsmasq(tmp_path, "lan0") as server, Daemon():
+        for verb in ("add", "delete"):
+            children = []
+            for mine in nodes:
+                child = os.fork()
+                if child == 0:
+                    code = 1
+                    try:
+                        for node in mine:
+                            getattr(lan, verb)(network, node)
+                        code = 0
+                    finally:
+                        os._exit(code)
+                children.append(child)
+            codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+            assert codes == [0] * len(nodes)
+            if verb == "add":
+                given = [one for mine in nodes for node in mine for one in addresses(node)]
+                assert len(set(given)) == 24
+                assert server.comes_to(*(each.partition("/")[0] for each in given))
+        assert server.comes_to()
+
+
 def test_gc_gives_back_the_stale_alone(lan: Host, tmp_path: Path) -> None:
     nodes = [lan.node(name) for name in ("c1", "c2", "c3")]
     network = lan.network(bridge())
