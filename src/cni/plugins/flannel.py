@@ -33,6 +33,8 @@ DATA_DIRECTORY = "/var/lib/cni/flannel"
 
 _LONGEST_FILE = 1 << 16  # bytes; flanneld's has a few hundred
 _LONGEST_NAME = 200
+# In a file of ours: whose it is among the container's interfaces. Others do not look at it.
+_IFNAME = "rkt-platform/ifname"
 _VALID_ATTACHMENTS = ("cni.dev/valid-attachments", "cni.dev/attachments")
 
 
@@ -84,7 +86,7 @@ def add(request: Request) -> Result:
         undo.push(lambda: delete(request))
         path = _file(request)
         state.save(request, NAME, {"config": config, "file": path})
-        _save_for_others(path, config)
+        _save_for_others(path, {**config, _IFNAME: request.ifname})
         return delegate.add(request.with_config(config), _type(config))
 
 
@@ -211,7 +213,7 @@ def _kept_config(request: Request) -> dict[str, object] | None:
     if record is not None:
         return Fields(record).mapping("config").values
     path = _file_of_others(request)
-    return _read(path, request.name) if path else None
+    return _read(path, request.name, request.ifname) if path else None
 
 
 def _directory(request: Request) -> str:
@@ -230,7 +232,7 @@ def _file_of_others(request: Request) -> str:
     """The file of an attachment of which there is no record (of this boot); "" for none."""
     for name in (f"{request.container_id}:{request.ifname}", request.container_id):
         path = f"{_directory(request)}/{name}"
-        if len(name) <= _LONGEST_NAME and _read(path, request.name) is not None:
+        if len(name) <= _LONGEST_NAME and _read(path, request.name, request.ifname) is not None:
             return path
     return ""
 
@@ -245,18 +247,21 @@ def _save_for_others(path: str, config: dict[str, object]) -> None:
     write_atomically(path, jsontext.dumps(config).encode(), mode=0o600)
 
 
-def _read(path: str, network: str) -> dict[str, object] | None:
-    """The configuration in a file, if it is one for `network`."""
+def _read(path: str, network: str, ifname: str = "") -> dict[str, object] | None:
+    """The configuration in a file, if it is one for `network`, and for no other interface than `ifname`."""
     try:
         with open(path, "rb") as file:
             config = Fields(jsontext.loads(file.read()))
-        return config.values if config.string("name") == network and config.string("type") else None
+        owner = config.string(_IFNAME, ifname)
+        if config.string("name") != network or not config.string("type") or ifname not in ("", owner):
+            return None
     except OSError as failed:
         if failed.errno in (errno.ENOENT, errno.ENOTDIR, errno.EISDIR):
             return None
         raise
     except ValueError:
         return None
+    return {key: value for key, value in config.values.items() if key != _IFNAME}
 
 
 def _forget(request: Request, made: dict[str, object]) -> None:

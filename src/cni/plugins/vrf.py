@@ -238,7 +238,7 @@ def _delete_unrecorded(request: Request) -> None:
                 return
             if inside is not None and inside.master == domain.index:
                 _enslave(socket, inside, 0)
-            _delete_empty(socket, domain)
+                _delete_empty(socket, domain)
     except CniError as failed:
         if failed.code not in (UNKNOWN_CONTAINER, INVALID_NETNS):
             raise

@@ -124,6 +124,7 @@ def test_a_bridge_in_the_subnet_of_this_host(
         "isGateway": True,
         "mtu": 1450,
         "name": "net1",
+        "rkt-platform/ifname": "eth0",
         "type": "bridge",
     }
     host.check(network, node)
@@ -228,6 +229,12 @@ def test_two_interfaces_of_a_container(host: Host, tmp_path: Path) -> None:
     for made in (one, two):
         perform(made, "ADD")
     assert kept(tmp_path) == ["c1", "c1:eth1"]
+    calls(log)
+    # A second DEL of one takes nothing of the other.
+    perform(two, "DEL")
+    perform(two, "DEL")
+    assert (kept(tmp_path), len(calls(log))) == (["c1"], 1)
+    perform(two, "ADD")
     calls(log)
     # After a reboot only the files are left.
     for made in (one, two):

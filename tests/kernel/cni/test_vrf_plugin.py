@@ -190,6 +190,7 @@ def test_one_that_was_there_stays(host: Host, vrf_kind: str) -> None:
     make(node, vrf_kind)
     perform(request(node), "ADD")
     perform(request(node), "DEL")
+    perform(request(node), "DEL")
     assert masters(node) == {"eth0": "", "blue": ""}
 
 
