@@ -32,6 +32,8 @@ def host(root: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
     back = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
         namespaces.unshare(namespaces.NEWNET)
+        subprocess.run(["ip", "link", "add", "lan0", "type", "veth", "peer", "name", "lan1"], check=True)
+        subprocess.run(["ip", "link", "set", "lan0", "up"], check=True)
         try:
             yield tmp_path
         finally:
@@ -40,11 +42,19 @@ def host(root: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
         os.close(back)
 
 
+# What each plugin needs besides an IPAM plugin; of the host there is the link lan0.
+KINDS: dict[str, dict[str, Any]] = {
+    "bridge": {"bridge": "br0", "isGateway": True},
+    "host-device": {"device": "lan0"},
+    "macvlan": {"master": "lan0"},
+    "ptp": {},
+}
+
+
 def config(kind: str, directory: Path) -> dict[str, Any]:
     ipam = {"type": "host-local", "subnet": "10.22.0.0/24", "dataDir": str(directory / "leases")}
     ipam["routes"] = [{"dst": "0.0.0.0/0"}]  # type: ignore[assignment]
-    more = {"bridge": "br0", "isGateway": True} if kind == "bridge" else {}
-    return {"cniVersion": VERSION, "name": "net1", "type": kind, "ipam": ipam, **more}
+    return {"cniVersion": VERSION, "name": "net1", "type": kind, "ipam": ipam, **KINDS[kind]}
 
 
 def go(verb: str, kind: str, given: dict[str, Any], netns: str) -> dict[str, Any]:
@@ -75,6 +85,8 @@ def left(directory: Path, netns: Path) -> list[str]:
         return [each["ifname"] for each in found if each["ifname"] not in ("lo", "br0")]
 
     found = links()
+    for name in ("lan0", "lan1"):
+        found.remove(name)
     with namespaces.inside(netns):
         found += links()
     found += [path.name for path in (directory / "leases").rglob("10.*")]
@@ -85,7 +97,7 @@ def left(directory: Path, netns: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("with_result", [True, False])
-@pytest.mark.parametrize("kind", ["bridge", "ptp"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_go_adds_and_we_delete(host: Path, netns: Path, kind: str, *, with_result: bool) -> None:
     given = config(kind, host)
     result = go("ADD", kind, given, str(netns))
@@ -97,7 +109,7 @@ def test_go_adds_and_we_delete(host: Path, netns: Path, kind: str, *, with_resul
     assert left(host, netns) == []
 
 
-@pytest.mark.parametrize("kind", ["bridge", "ptp"])
+@pytest.mark.parametrize("kind", KINDS)
 def test_we_add_and_go_checks_and_deletes(host: Path, netns: Path, kind: str) -> None:
     given = config(kind, host)
     result = ours("ADD", kind, given, str(netns))
