@@ -174,13 +174,13 @@ def _mark_gone(root: Root, name: bytes) -> None:
 def stackable(layers: Sequence[Unpacked]) -> bool:
     """Whether an overlay of `layers` (the lowest first) shows the same as `flatten` would make.
 
-    It does not where a layer links into another one, or holds a directory that it does not describe and a
-    lower one does: an overlay shows the properties of the topmost. The root's are copied easily, so it does
-    not count.
+    It does not where a layer links into another one, hides all that is below its root (which an overlay does
+    not ask), or holds a directory that it does not describe and a lower one does: an overlay shows the
+    properties of the topmost. The root's are copied easily, so it does not count.
     """
     below: set[bytes] = set()
-    for layer in layers:
-        if layer.links_below or (layer.implied - {b"."}) & below:
+    for place, layer in enumerate(layers):
+        if layer.links_below or (layer.implied - {b"."}) & below or (place and b"." in layer.opaques):
             return False
         below |= layer.described
     return True
