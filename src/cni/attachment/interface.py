@@ -6,7 +6,7 @@ import errno
 from time import monotonic, sleep
 
 from cni.attachment import sysctl
-from cni.errors import INTERNAL, INVALID_CONFIG, CniError
+from cni.errors import INVALID_CONFIG, TRY_AGAIN_LATER, CniError
 from cni.types.address import Cidr, format_ip
 from cni.types.result import IPConfig, Route
 from linux.netlink import address, link, route
@@ -142,7 +142,7 @@ def wait_until_forwarding(namespaces: Namespaces, port: str, deadline: float) ->
             return
         if found is None or monotonic() > end:
             state = "gone" if found is None else found.operstate
-            raise CniError(INTERNAL, f"the bridge port {port} did not come up", f"it is {state}")
+            raise CniError(TRY_AGAIN_LATER, f"the bridge port {port} did not come up", f"it is {state}")
         sleep(pause)
         pause = min(pause * 2, 0.05)
 
@@ -157,5 +157,6 @@ def _wait_for_detection(namespaces: Namespaces, end: Inside) -> None:
         if not any(each.flags & address.TENTATIVE for each in found):
             return
         if monotonic() > deadline:
-            raise CniError(INTERNAL, "duplicate address detection did not finish", f"in {_DAD_DEADLINE} s")
+            late = f"in {_DAD_DEADLINE} s"
+            raise CniError(TRY_AGAIN_LATER, "duplicate address detection did not finish", late)
         sleep(0.05)

@@ -6,7 +6,14 @@ import errno
 import os
 
 from cni.attachment import names, sysctl
-from cni.errors import INTERNAL, INVALID_ENVIRONMENT, INVALID_NETNS, UNKNOWN_CONTAINER, CniError
+from cni.errors import (
+    INTERNAL,
+    INVALID_ENVIRONMENT,
+    INVALID_NETNS,
+    TRY_AGAIN_LATER,
+    UNKNOWN_CONTAINER,
+    CniError,
+)
 from linux.netlink import link
 from linux.netlink.batch import Batch
 from linux.netlink.socket import ROUTE, Socket, open_in
@@ -123,7 +130,7 @@ def create(namespaces: Namespaces, pair: Pair, *, master: int = 0, port: Message
     if made is None:
         made = link.get(namespaces.host, pair.host)
     if made is None or not made.peer:
-        raise CniError(INTERNAL, f"{pair.host} went away while it was set up")
+        raise CniError(TRY_AGAIN_LATER, f"{pair.host} went away while it was set up")
     pair.index = made.peer
 
 

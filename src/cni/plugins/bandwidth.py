@@ -11,7 +11,7 @@ import errno
 from cni import state
 from cni.attachment import names, teardown, verify
 from cni.attachment.veth import Namespaces
-from cni.errors import INTERNAL, INVALID_CONFIG, PLUGIN_NOT_AVAILABLE, CniError
+from cni.errors import INVALID_CONFIG, PLUGIN_NOT_AVAILABLE, TRY_AGAIN_LATER, CniError
 from cni.fields import Fields
 from cni.types import version
 from cni.types.address import Cidr
@@ -226,7 +226,7 @@ def _make_ifb(request: Request, socket: Socket, host: Link, made: dict[str, obje
     _commit(batch, f"a device of the kind ifb, which {request.name} needs to limit what a container sends")
     found = link.get(socket, name)
     if found is None:
-        raise CniError(INTERNAL, f"{name} went away while it was set up")
+        raise CniError(TRY_AGAIN_LATER, f"{name} went away while it was set up")
     return found
 
 

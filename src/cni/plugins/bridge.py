@@ -6,7 +6,7 @@ import errno
 
 from cni import delegate, state
 from cni.attachment import interface, masquerading, names, options, sysctl, teardown, verify, veth
-from cni.errors import INTERNAL, INVALID_CONFIG, UNSUPPORTED_FIELD, CniError
+from cni.errors import INVALID_CONFIG, TRY_AGAIN_LATER, UNSUPPORTED_FIELD, CniError
 from cni.fields import Fields
 from cni.lock import Lock
 from cni.nft import mac_guard
@@ -244,7 +244,7 @@ def _ensure_bridge(namespaces: Namespaces, config: Config) -> Link:
         batch.commit()
         found = link.get(namespaces.host, config.bridge)
     if found is None:
-        raise CniError(INTERNAL, f"the bridge {config.bridge} went away while it was set up")
+        raise CniError(TRY_AGAIN_LATER, f"the bridge {config.bridge} went away while it was set up")
     if found.kind != "bridge":
         raise CniError(
             INVALID_CONFIG, f"{config.bridge} is not a bridge", f"but {found.kind or 'hardware or lo'}"

@@ -11,7 +11,6 @@ from time import monotonic, sleep
 
 from cni.attachment import sysctl
 from cni.errors import (
-    INTERNAL,
     INVALID_ENVIRONMENT,
     PLUGIN_NOT_AVAILABLE,
     TRY_AGAIN_LATER,
@@ -171,7 +170,7 @@ def _raise_link(request: Request) -> Link:
             pause = min(pause * 2, 0.05)
             again = link.get(socket, found.index)
             if again is None:
-                raise CniError(INTERNAL, f"{request.ifname} went away")
+                raise CniError(TRY_AGAIN_LATER, f"{request.ifname} went away")
             found = again
     return found
 
