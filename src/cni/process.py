@@ -41,9 +41,14 @@ def run(
 
     Raises the OSError of a failed exec.
     """
-    return converse(
-        lambda: os.execve(program, [program], dict(environment)), stdin, deadline=deadline, limit=limit
-    )
+
+    def become() -> int:
+        # Python ignores these two, and what is ignored stays so over an exec: a shell script would write on.
+        for number in (signal.SIGPIPE, signal.SIGXFSZ):
+            signal.signal(number, signal.SIG_DFL)
+        os.execve(program, [program], dict(environment))
+
+    return converse(become, stdin, deadline=deadline, limit=limit)
 
 
 def converse(
@@ -87,9 +92,12 @@ def _become(body: Callable[[], int], stdin: int, stdout: int, stderr: int, failu
     try:
         os.setpgid(0, 0)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        # Python ignores the first two and the parent may handle the others; none of that is the child's.
-        for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        # The parent may handle the first three; that is not the child's. The others are as in any Python: a
+        # peer that hangs up on a socket of `body` is an error to it, not its end.
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
+        for number in (signal.SIGPIPE, signal.SIGXFSZ):
+            signal.signal(number, signal.SIG_IGN)
         # Up first: a pipe may itself be number 0, 1 or 2 when the caller has closed those.
         ends = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 10) for fd in (stdin, stdout, stderr, failure)]
         failure = ends[3]

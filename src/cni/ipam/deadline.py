@@ -47,12 +47,9 @@ def within(seconds: float, talk: Callable[[], object], peer: str) -> object:
 
 def _answer(talk: Callable[[], object], parent: int) -> int:
     """In the child. It must not outlive us: what it commits then nobody would hear of before the DEL."""
-    import signal
-
     from linux.process import set_parent_death_signal
 
     set_parent_death_signal(parent)
-    signal.signal(signal.SIGPIPE, signal.SIG_IGN)  # a peer that hangs up is an error to be told, not our end
     try:
         answer = {"value": talk()}
     except CniError as failed:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 import time
@@ -285,6 +287,23 @@ def test_a_function_in_a_child_speaks_like_a_program() -> None:
 
     finished = process.converse(body, b"abc", deadline=5)
     assert (finished.status, finished.stdout, finished.stderr) == (3, b"ABC", b"")
+
+
+def test_a_peer_that_hangs_up_is_an_error_to_a_function_and_the_end_of_a_program(tmp_path: Path) -> None:
+    def body() -> int:
+        ours, theirs = socket.socketpair()
+        theirs.close()
+        try:
+            ours.send(b"?")
+        except BrokenPipeError:
+            return 3
+        finally:
+            ours.close()
+        return 4
+
+    assert process.converse(body, b"", deadline=5).status == 3
+    program = _program(tmp_path / "plugin", "kill -PIPE $$; exit 3")
+    assert process.run(program, {}, b"", deadline=5).status == -signal.SIGPIPE
 
 
 def test_our_own_launcher_in_the_path_is_a_function_call(tmp_path: Path) -> None:
