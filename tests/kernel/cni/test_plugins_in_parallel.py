@@ -11,6 +11,14 @@ if TYPE_CHECKING:
     # The fixtures' classes live in conftest.py, which cannot be imported by name.
     Host = Any
 
+# What can come behind a bridge and its port mappings.
+_LIMITS = {"ingressRate": 10**7, "ingressBurst": 10**6, "egressRate": 10**7, "egressBurst": 10**6}
+LONG: tuple[dict[str, Any], ...] = (
+    {"type": "tuning", "sysctl": {"net.core.somaxconn": "500"}, "allmulti": True},
+    {"type": "bandwidth", **_LIMITS},
+    {"type": "sbr"},
+)
+
 
 def _caller(host: Host, network: Any, number: int, count: int, out: int) -> None:
     nodes = [host.node(f"c{number}-{each}") for each in range(count)]
@@ -20,7 +28,8 @@ def _caller(host: Host, network: Any, number: int, count: int, out: int) -> None
     ]
     for node, ports in zip(nodes, mapped, strict=True):
         result = host.add(network, node, capability_args=ports)
-        os.write(out, f"{result.ips[0].address} {result.interfaces[-2].name}\n".encode())
+        pair = next(each.name for each in result.interfaces if each.name.startswith("veth"))
+        os.write(out, f"{result.ips[0].address} {pair}\n".encode())
         # Every other one goes at once, so that the first and the last of all come and go all the time.
         if nodes.index(node) % 2:
             host.check(network, node, capability_args=ports)
@@ -33,10 +42,11 @@ def _caller(host: Host, network: Any, number: int, count: int, out: int) -> None
 
 def _all_at_once(host: Host, nothing: dict[str, list[str]], kind: str, callers: int, count: int) -> None:
     ipam = {"type": "host-local", "subnet": "10.22.0.0/16"}
-    options = {"bridge": "br0", "isGateway": True} if kind == "bridge" else {}
+    options = {} if kind == "ptp" else {"bridge": "br0", "isGateway": True}
     network = host.network(
-        {"type": kind, "ipMasq": True, "ipam": ipam, **options},
+        {"type": "ptp" if kind == "ptp" else "bridge", "ipMasq": True, "ipam": ipam, **options},
         {"type": "portmap", "capabilities": {"portMappings": True}},
+        *({**each, "dataDir": str(host.leases / "old")} for each in LONG if kind == "long"),
     )
     reading, writing = os.pipe()
     children = []
@@ -61,13 +71,13 @@ def _all_at_once(host: Host, nothing: dict[str, list[str]], kind: str, callers: 
     assert set(host.left()["links"]) <= {"br0"}
 
 
-@pytest.mark.parametrize("kind", ["bridge", "ptp"])
+@pytest.mark.parametrize("kind", ["bridge", "long", "ptp"])
 def test_four_callers_of_six_attachments_each(host: Host, nothing: dict[str, list[str]], kind: str) -> None:
     _all_at_once(host, nothing, kind, 4, 6)
 
 
 @pytest.mark.campaign
-@pytest.mark.parametrize("kind", ["bridge", "ptp"])
+@pytest.mark.parametrize("kind", ["bridge", "long", "ptp"])
 def test_eight_callers_of_a_hundred(host: Host, nothing: dict[str, list[str]], kind: str) -> None:
     _all_at_once(host, nothing, kind, 8, 100)
 
