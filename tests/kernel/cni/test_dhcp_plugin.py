@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cni.errors import PLUGIN_NOT_AVAILABLE, TRY_AGAIN_LATER, CniError
-from cni.ipam.dhcp import frames, leases, protocol
+from cni.ipam.dhcp import frames, leases, message, protocol
 from cni.ipam.dhcp import plugin as dhcp
 from fixtures import striking
 from fixtures.dhcp import PLUGIN, Daemon, Dnsmasq, Server
@@ -346,6 +346,35 @@ def test_a_daemon_that_cannot_see_the_container_is_no_help(lan: Host, tmp_path: 
             lan.add(network, node)
         assert blind.value.code == PLUGIN_NOT_AVAILABLE
         server.message("release")
+
+
+def test_a_flood_of_answers_holds_nobody_up(lan: Host) -> None:
+    node = lan.node("c1")
+    network = lan.network(bridge())
+    answer = message.Message(1, bytes(6), {53: b"\2", 54: b"\n\0\0\1"}, reply=True).encode()
+    sent = frames.encode(answer, b"\2" * 6, frames.EVERYBODY, b"\n\0\0\1", frames.BROADCAST)
+    flood = sent[:34] + sent[36:38] + sent[34:36] + sent[38:]
+    child = os.fork()
+    if child == 0:
+        try:
+            with socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as sender:
+                sender.bind(("lan0", 0))
+                while True:
+                    sender.send(flood)
+        finally:
+            os._exit(1)
+    try:
+        with Daemon("-resendtimeout", "500ms"), pytest.raises(CniError, match="no DHCP server answered"):
+            lan.add(network, node)
+        with Server("lan0", lease=4, t1=1, t2=3) as server, Daemon():
+            lan.add(network, node)
+            server.message("request", ciaddr="10.77.0.50")
+            server.message("request", ciaddr="10.77.0.50")
+            lan.runtime.status(network)
+            lan.delete(network, node)
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
 
 
 def test_of_two_servers_one_is_chosen_and_the_other_not_heard(lan: Host, tmp_path: Path) -> None:

@@ -61,14 +61,14 @@ def acquire(lease: Lease, channel: Channel, settings: Settings, save: Callable[[
     told = "no DHCP server answered"
     for pause in pauses(settings.resend_max):
         xid = new_xid()
-        refused: list[str] = []
 
-        def offers(reply: Message, xid: int = xid, refused: list[str] = refused) -> bool:
+        def offers(reply: Message, xid: int = xid) -> bool:
+            nonlocal told
             if not is_answer(reply, lease, xid) or reply.type != message.OFFER:
                 return False
             problem = unusable(reply)
             if problem:
-                refused.append(f"the offer of the DHCP server {_server(reply)} is no use: {problem}")
+                told = f"the offer of the DHCP server {_server(reply)} is no use: {problem}"
             return not problem
 
         def discover(secs: int, xid: int = xid) -> bytes:
@@ -76,7 +76,6 @@ def acquire(lease: Lease, channel: Channel, settings: Settings, save: Callable[[
 
         found = _exchange(channel, discover, offers, started, give_up, settings)
         if found is None:
-            told = refused[-1] if refused else told
             break
         offer, sender = found
         lease.address = offer.yiaddr

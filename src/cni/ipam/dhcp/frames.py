@@ -118,10 +118,9 @@ class Channel:
         poll.register(self._socket.fileno(), select.POLLIN)
         while True:
             left = deadline - monotonic()
-            if not poll.poll(min(max(left, 0), 3600) * 1000) and left <= 0:
-                return None
-            found = self.take()
-            if found is not None:
+            if left <= 0:
+                return None  # even if there is more: somebody may send without end
+            if poll.poll(min(left, 3600) * 1000) and (found := self.take()) is not None:
                 return found
 
     def take(self) -> Received | None:

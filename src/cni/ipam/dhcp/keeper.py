@@ -31,6 +31,7 @@ _LONGEST_FLOOR = 60.0  # seconds between two renewals that get no answer, RFC 21
 _SHORTEST_FLOOR = 0.25
 _FIRST_TRY = 1.0  # seconds between the first two questions for an address that was lost
 _MOST_QUESTIONS = 8  # that an answer may still come to
+_MOST_ANSWERS = 64  # read at once: others have leases too, and somebody may send without end
 
 
 class Keeper:
@@ -78,7 +79,10 @@ class Keeper:
     def hear(self) -> bool:
         """Take the answers that have come. False when there is nothing left to keep."""
         try:
-            while self._channel is not None and (received := self._channel.take()) is not None:
+            for _ in range(_MOST_ANSWERS):
+                received = self._channel.take() if self._channel is not None else None
+                if received is None:
+                    break
                 reply = client.read(received)
                 if reply is not None and not self._judge(reply, received.mac):
                     self.close()
