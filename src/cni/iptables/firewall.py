@@ -23,6 +23,7 @@ _FORWARD = "CNI-FORWARD"
 _STAGE_1, _STAGE_2 = "CNI-ISOLATION-STAGE-1", "CNI-ISOLATION-STAGE-2"
 _ESTABLISHED = ("-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED")
 _POLICIES = rules.comment("CNI firewall plugin rules (ingressPolicy: same-bridge|isolated)")
+_RETURN = (*_POLICIES, "-j", "RETURN")
 
 
 def add(addresses: Sequence[Cidr], policy: str, bridge: str, admin: str) -> None:
@@ -50,8 +51,9 @@ def is_complete(addresses: Sequence[Cidr], policy: str, bridge: str, admin: str)
         found = rules.read(v6=v6)
         wanted = [("FORWARD", _to_forward()), (_FORWARD, _to_admin(admin))]
         wanted += [(_FORWARD, rule) for each in own for rule in _accepting(each)]
-        wanted += _isolating(policy, bridge)
         if not all(found.has(_TABLE, chain, rule) for chain, rule in wanted):
+            return False
+        if not all(_has(found, chain, rule) for chain, rule in _isolating(policy, bridge)):
             return False
     return True
 
@@ -67,15 +69,23 @@ def _add(found: Rules, own: Sequence[Cidr], policy: str, bridge: str, admin: str
     if policy != OPEN:
         for chain in (_STAGE_1, _STAGE_2):
             found.make_chain(_TABLE, chain)
-            found.append(_TABLE, chain, (*_POLICIES, "-j", "RETURN"))
+            if not _has(found, chain, _RETURN):
+                found.append(_TABLE, chain, _RETURN)
         for chain, rule in _isolating(policy, bridge):
-            found.insert(_TABLE, chain, rule)
+            if not _has(found, chain, rule):
+                found.insert(_TABLE, chain, rule)
 
 
 def _remove(found: Rules, own: Sequence[Cidr]) -> None:
     for each in own:
         for rule in _accepting(each):
             found.remove(_TABLE, _FORWARD, rule)
+
+
+def _has(found: Rules, chain: str, rule: tuple[str, ...]) -> bool:
+    """Whether a chain has a policy's rule; its comment is not the same in all versions of the reference."""
+    at = rule.index("-m")
+    return found.has(_TABLE, chain, rule[:at] + rule[at + len(_POLICIES) :], loosely=True)
 
 
 def _to_forward() -> tuple[str, ...]:

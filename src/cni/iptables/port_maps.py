@@ -46,8 +46,10 @@ def remove_all(network: str, container_id: str) -> None:
             rules.change(v6, lambda found: found.delete_chain(_TABLE, chain))
 
 
-def is_complete(plan: Plan, targets: Sequence[Cidr], network: str, container_id: str) -> bool:
-    """Whether all of it is in place."""
+def is_complete(
+    plan: Plan, targets: Sequence[Cidr], network: str, container_id: str, *, guarded: bool = True
+) -> bool:
+    """Whether all of it is in place; without the chain in raw when it need not be `guarded`."""
     chain = _chain(network, container_id)
     for target in targets:
         own = _own(plan, target)
@@ -57,12 +59,14 @@ def is_complete(plan: Plan, targets: Sequence[Cidr], network: str, container_id:
         for table, where, rule in _shared(plan, target):
             # Of two networks with marks of their own the last one's is everybody's.
             marks = where in (_SETMARK, _MASQUERADE)
+            if table == "raw" and not guarded:
+                continue
             if not (found.of(table, where) if marks else found.has(table, where, rule)):
                 return False
         if not all(found.has(_TABLE, chain, each) for each in _translations(plan, target, own)):
             return False
         # iptables prints the words of a condition in an order of its own.
-        entries = _entries(own, network, container_id, ())
+        entries = _entries(plan.mappings, network, container_id, ())
         if not all(found.has(_TABLE, DNAT_CHAIN, each, loosely=True) for each in entries):
             return False
     return True
@@ -95,7 +99,7 @@ def _add(found: Rules, plan: Plan, target: Cidr, network: str, container_id: str
     found.make_chain(_TABLE, chain)
     for rule in _translations(plan, target, own):
         found.append(_TABLE, chain, rule)
-    for rule in _entries(own, network, container_id, plan.conditions.get(target.v6, ())):
+    for rule in _entries(plan.mappings, network, container_id, plan.conditions.get(target.v6, ())):
         found.append(_TABLE, DNAT_CHAIN, rule)
 
 
@@ -139,12 +143,12 @@ def _translations(plan: Plan, target: Cidr, own: Sequence[Mapping]) -> list[tupl
 
 
 def _entries(
-    own: Sequence[Mapping], network: str, container_id: str, conditions: Sequence[str]
+    mappings: Sequence[Mapping], network: str, container_id: str, conditions: Sequence[str]
 ) -> list[tuple[str, ...]]:
-    """The rules that lead to the container's chain."""
+    """The rules that lead to the container's chain: as in the reference, of the ports of both families."""
     said = rules.comment(f'dnat name: "{network}" id: "{container_id}"')
     ports: dict[str, list[str]] = {}
-    for each in own:
+    for each in mappings:
         known = ports.setdefault(each.protocol, [])
         if str(each.host_port) not in known:
             known.append(str(each.host_port))

@@ -30,6 +30,7 @@ _HIGHEST_PORT = 65535
 _MARK = 13  # the bit that the reference uses
 _PROTOCOLS = ("tcp", "udp", "sctp")
 _UDP = PROTOCOLS["udp"]
+_NO_PORT = (errno.ENODEV, errno.EINVAL, errno.EOPNOTSUPP)
 # What a kernel says that cannot list, or does not track, connections.
 _NO_CONNTRACK = (errno.EOPNOTSUPP, errno.EPROTONOSUPPORT, errno.ENOPROTOOPT, errno.ECONNREFUSED, errno.EINVAL)
 
@@ -73,17 +74,20 @@ def add(request: Request) -> Result:
     before = state.load(request, NAME)
     if before is not None and before.get("backend", "nftables") != config.backend:
         delete(request)
-    made = {
+        before = None
+    made: dict[str, object] = {
         **plan.to_json(),
         "backend": config.backend,
         "ips": [str(each) for each in targets],
         "interface": interface,
+        "reflecting": [] if plan.snat == NO_SNAT else _to_reflect(result),
     }
+    if before is not None:
+        made["reflecting"] = [*Fields(before).strings("reflecting"), *Fields(made).strings("reflecting")]
     state.save(request, NAME, made)
     try:
         _publish(request, Fields(made))
-        if plan.snat != NO_SNAT:
-            _reflect(result)
+        _reflect(Fields(made).strings("reflecting"), reflecting=True)
         _forget_strays(plan.mappings, targets)
     except BaseException as failure:
         try:
@@ -120,6 +124,7 @@ def delete(request: Request) -> None:
         by_iptables.remove_all(request.name, request.container_id)
     else:
         port_maps.remove(Plan.from_json(made), targets, teardown.owner(request))
+    _reflect(made.strings("reflecting"), reflecting=False)
     _forget_answered(targets)
     state.remove(request, NAME)
 
@@ -237,7 +242,9 @@ def _is_complete(request: Request, backend: str, plan: Plan, targets: Sequence[C
     if backend == "iptables":
         from cni.iptables import port_maps as by_iptables
 
-        return by_iptables.is_complete(plan, targets, request.name, request.container_id)
+        # The reference plugin, whose attachment it may be, makes no guard.
+        guarded = state.load(request, NAME) is not None
+        return by_iptables.is_complete(plan, targets, request.name, request.container_id, guarded=guarded)
     return port_maps.is_complete(plan, targets, teardown.owner(request))
 
 
@@ -292,12 +299,13 @@ def _interface_to(targets: Sequence[Cidr]) -> str:
     return ""
 
 
-def _reflect(result: Result) -> None:
-    """Let the container's port of a bridge send back what came in by it.
+def _to_reflect(result: Result) -> list[str]:
+    """The container's ports of a bridge that do not send back yet what came in by them.
 
     Where the bridge itself asks the firewall (br_netfilter), a container that calls its own mapped port is
     translated inside the bridge, and its packets have to leave by the port by which they came.
     """
+    ports = []
     with Socket(ROUTE) as socket:
         for each in result.interfaces:
             found = None if each.sandbox else link.get(socket, each.name)
@@ -306,9 +314,20 @@ def _reflect(result: Result) -> None:
             bridge = link.get(socket, found.master)
             # A promiscuous bridge would send everything back twice.
             if bridge is not None and bridge.kind == "bridge" and not bridge.flags & link.PROMISCUOUS:
-                batch = Batch(socket)
-                batch.add(link.set_bridge_port(found.name, hairpin=True))
-                batch.commit()
+                ports.append(found.name)
+    return ports
+
+
+def _reflect(ports: Sequence[str], *, reflecting: bool) -> None:
+    if not ports:
+        return
+    with Socket(ROUTE) as socket:
+        batch = Batch(socket)
+        for each in ports:
+            request = link.set_bridge_port(each, hairpin=reflecting)
+            # On the way back the port may be gone, or a port no more.
+            batch.add(request if reflecting else request.tolerating(*_NO_PORT))
+        batch.commit()
 
 
 def _forget_strays(mappings: Sequence[Mapping], targets: Sequence[Cidr]) -> None:

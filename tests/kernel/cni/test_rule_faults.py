@@ -1,0 +1,139 @@
+"""A failure at any message to the kernel or any program that is run: rules are all there or none."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import subprocess
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from cni import plugin
+from cni.errors import CniError
+from cni.request import Request
+from linux import process
+from linux.netlink.socket import Socket
+
+if TYPE_CHECKING:
+    # The fixtures' classes live in conftest.py, which cannot be imported by name.
+    Host = Any
+
+PORTS = [
+    {"hostPort": 8080, "containerPort": 80, "protocol": "tcp"},
+    {"hostPort": 8053, "containerPort": 53, "protocol": "udp", "hostIP": "192.0.2.1"},
+]
+WORDS = {"conditionsV4": ["ip", "saddr", "!=", "192.0.2.7"]}
+CASES: dict[str, dict[str, Any]] = {
+    "masquerade-iptables": {"type": "bridge", "ipMasq": True, "ipMasqBackend": "iptables"},
+    "portmap": {"type": "portmap", "runtimeConfig": {"portMappings": PORTS}},
+    "portmap-conditions": {"type": "portmap", "runtimeConfig": {"portMappings": PORTS}, **WORDS},
+    "portmap-iptables": {
+        "type": "portmap",
+        "backend": "iptables",
+        "runtimeConfig": {"portMappings": PORTS},
+    },
+    "firewall": {"type": "firewall", "backend": "nftables", "ingressPolicy": "isolated"},
+    "firewall-iptables": {"type": "firewall", "backend": "iptables", "ingressPolicy": "isolated"},
+}
+# The kernel has done it, and the caller does not know; or it has not.
+AFTER, BEFORE = True, False
+
+
+class Failing:
+    """Fails the k-th message or program, once, before or after it has had its effect."""
+
+    def __init__(self, at: int, *, after: bool) -> None:
+        self.at = at
+        self.after = after
+        self.count = 0
+        self._send = Socket.send
+        self._run = process.run
+
+    def send(self, socket: Socket, data: bytes) -> None:
+        self._do(lambda: self._send(socket, data))
+
+    def run(self, argv: list[str], **options: Any) -> Any:
+        return self._do(lambda: self._run(argv, **options))
+
+    def _do(self, action: Any) -> Any:
+        self.count += 1
+        if self.count != self.at:
+            return action()
+        if self.after:
+            action()
+        raise OSError(errno.ENOBUFS, f"call {self.at} failed on purpose")
+
+
+def config(name: str, host: Host, **more: Any) -> dict[str, Any]:
+    given = {"cniVersion": "1.1.0", "name": "net1", **CASES[name], **more}
+    if given["type"] == "bridge":
+        ranges = [[{"subnet": "10.22.0.0/24"}], [{"subnet": "fd00:22::/64"}]]
+        given["ipam"] = {"type": "host-local", "ranges": ranges, "dataDir": str(host.leases)}
+        given |= {"bridge": "br0", "isGateway": True}
+    return given
+
+
+def rules() -> list[str]:
+    """What of the attachments there is in any table; the reference's shared chains stay, as they do there."""
+    found = subprocess.run(["nft", "-s", "list", "ruleset"], capture_output=True, text=True, check=True)
+    mine, table = [], ""
+    for line in found.stdout.splitlines():
+        table = line if line.startswith("table") else table
+        if "rkt_" in table or '"c1"' in line or "10.22.0." in line or "fd00:22:" in line:
+            mine.append(f"{table}: {line}")
+    return mine
+
+
+def everything(host: Host) -> dict[str, Any]:
+    left: dict[str, Any] = host.left()
+    left["tables"] = rules()
+    left["ports"] = subprocess.check_output(["bridge", "-d", "link"], text=True)
+    left["records"] = [each for each in left["records"] if not each.startswith("bridge ")]
+    return left
+
+
+@pytest.mark.parametrize("after", [BEFORE, AFTER])
+@pytest.mark.parametrize("name", CASES)
+def test_rules_are_all_there_or_none(
+    host: Host, monkeypatch: pytest.MonkeyPatch, name: str, after: bool
+) -> None:
+    if "iptables" in name and shutil.which("iptables-restore") is None:
+        pytest.skip("needs iptables")
+    node = host.node("c1")
+    kind = CASES[name]["type"]
+    base = Request("ADD", {}, container_id="c1", netns=node.netns, ifname="eth0")
+    given = config(name, host)
+    if kind != "bridge":
+        plain = config("masquerade-iptables", host, ipMasq=False)
+        result = plugin.perform("bridge", base.with_config(plain))
+        assert result is not None
+        given["prevResult"] = result.to_json("1.1.0")
+    request = base.with_config(given)
+    before = everything(host)
+    for verb in ("ADD", "DEL"):
+        for at in range(1, 150):
+            if verb == "DEL":
+                plugin.perform(kind, request)
+            failing = Failing(at, after=after)
+            refusal = ""
+            with monkeypatch.context() as patched:
+                patched.setattr(Socket, "send", lambda socket, data, f=failing: f.send(socket, data))
+                patched.setattr(process, "run", failing.run)
+                try:
+                    plugin.perform(kind, request.with_config(given, command=verb))
+                except CniError as failed:
+                    refusal = str(failed)
+            assert not refusal or "on purpose" in refusal
+            done = failing.count < at
+            if verb == "DEL" or done or not refusal:
+                plugin.perform(kind, request.with_config(given, command="DEL"))
+            if kind == "bridge":
+                # It stays with DEL; what an ADD that succeeded has made goes with GC.
+                plugin.perform(kind, request.with_config(given, command="GC"))
+            assert everything(host) == before, (verb, at, refusal)
+            if done:
+                break
+        else:
+            pytest.fail("it never succeeded")
+        assert at > 3
