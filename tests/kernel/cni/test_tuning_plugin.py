@@ -84,6 +84,9 @@ def test_all_of_it_is_set_and_given_back(host: Host, nothing: dict[str, list[str
     assert (after["mtu"], after["txqlen"], after["address"]) == (1300, 77, MAC)
     assert {"PROMISC", "ALLMULTI"} <= set(after["flags"])
     assert setting(node, "core/somaxconn") == "500"
+    assert setting(host.node("other"), "core/somaxconn") == somaxconn
+    with open("/proc/sys/net/core/somaxconn", encoding="ascii") as file:
+        assert file.read().strip() == somaxconn
     assert setting(node, "ipv4/conf/eth0/log_martians") == "1"
     # As the reference plugin keeps it: its DEL can take this back too.
     kept = json.loads((tmp_path / "tuning/c1_eth0.json").read_text())
