@@ -6,7 +6,7 @@ import errno
 
 from cni import delegate, state
 from cni.attachment import chained, interface, names, options, teardown, verify, veth
-from cni.errors import INVALID_CONFIG, PLUGIN_NOT_AVAILABLE, CniError
+from cni.errors import INVALID_CONFIG, PLUGIN_NOT_AVAILABLE, TRY_AGAIN_LATER, CniError
 from cni.fields import Fields
 from cni.types.result import Interface, IPConfig, Result
 from linux.netlink import link
@@ -162,7 +162,7 @@ def put(
             raise unsupported(inner.kind, str(failed)) from None
         raise
     if found is None:
-        raise verify.damaged(f"{inner.container} went away while it was set up")
+        raise CniError(TRY_AGAIN_LATER, f"{inner.container} went away while it was set up")
     inner.index, inner.mac = found.index, found.mac
 
 

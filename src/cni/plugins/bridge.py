@@ -5,15 +5,16 @@ from __future__ import annotations
 import errno
 
 from cni import delegate, state
-from cni.attachment import interface, masquerading, names, options, sysctl, teardown, verify, veth
-from cni.errors import INVALID_CONFIG, TRY_AGAIN_LATER, UNSUPPORTED_FIELD, CniError
+from cni.attachment import interface, masquerading, names, options, portvlans, sysctl, teardown, verify, veth
+from cni.attachment.portvlans import Vlans
+from cni.errors import INVALID_CONFIG, TRY_AGAIN_LATER, CniError
 from cni.fields import Fields
 from cni.lock import Lock
 from cni.nft import mac_guard
 from cni.types.address import Cidr
 from cni.types.result import Interface, IPConfig, Result, Route
 from linux.netlink import address, link
-from linux.netlink.batch import Batch
+from linux.netlink.batch import Batch, commit
 from linux.netlink.socket import ROUTE, Socket
 
 TYPE_CHECKING = False  # not from typing: a plugin lives too short to import it
@@ -39,7 +40,7 @@ class Config:
     __slots__ = (
         "bridge", "container_up", "detect_duplicates", "force_address", "guard", "hairpin", "has_ipam",
         "ipam_needs_interface", "is_default_gateway", "is_gateway", "isolated", "mac", "masquerade", "mtu",
-        "promiscuous",
+        "promiscuous", "vlans",
     )  # fmt: skip
 
     def __init__(self, request: Request) -> None:
@@ -63,7 +64,9 @@ class Config:
             raise request.refuse("cannot set hairpin mode and promiscuous mode at the same time")
         if not self.container_up and self.has_ipam:
             raise request.refuse("cannot use IPAM when disableContainerInterface is set")
-        _refuse_vlans(fields)
+        self.vlans = Vlans.of(fields)
+        if self.vlans.own and self.is_gateway:
+            portvlans.gateway_name(self.bridge, self.vlans.own)  # refuses one that is too long
 
 
 def add(request: Request) -> Result:
@@ -113,6 +116,12 @@ def check(request: Request) -> None:
         # A port map behind this plugin may have turned it on.
         if config.hairpin and not port.hairpin:
             raise verify.damaged(f"hairpin mode of {port.name} is off")
+        if config.isolated and not port.isolated:
+            raise verify.damaged(f"{port.name} is not isolated from other ports")
+        if config.promiscuous and not bridge.flags & link.PROMISCUOUS:
+            raise verify.damaged(f"{bridge.name} is not promiscuous")
+        if config.vlans:
+            portvlans.check(namespaces, bridge, port, config.vlans)
     if made is not None:
         _check_rules(request, made)
 
@@ -131,7 +140,7 @@ def delete(request: Request) -> None:
         steps.run(lambda: mac_guard.remove(made.string("veth"), made.string("containerMAC"), owner))
     teardown.link_and_address(request, made, steps)
     if not made.boolean("complete"):
-        steps.run(lambda: _undo_bridge(made))
+        steps.run(lambda: _undo_bridge(request, made))
     steps.finish()
     state.remove(request, NAME)
 
@@ -146,6 +155,9 @@ def collect(request: Request) -> None:
         steps.run(lambda: delegate.collect(request))
     bridge = request.fields.string("bridge") or _DEFAULT_BRIDGE
     if not valid:
+        vlan = request.fields.integer("vlan")
+        if vlan:
+            steps.run(lambda: _remove_gateway(request, portvlans.gateway_name(bridge, vlan)))
         steps.run(lambda: _remove_bridge(bridge))
     steps.finish()
 
@@ -165,9 +177,14 @@ def _make(
         state.save(request, NAME, made)
         bridge = _ensure_bridge(namespaces, config)
         veth.create(namespaces, pair, master=bridge.index, port=_port_options(pair, config))
+        if config.vlans:
+            portvlans.join(namespaces, bridge, pair.host, config.vlans)
         if bridge.alias != _ALIAS:
             # Somebody else's, which may have taken over the hardware address of its new port.
             bridge = link.get(namespaces.host, config.bridge) or bridge
+        gateway = bridge
+        if config.vlans.own and config.is_gateway:
+            gateway = _ensure_gateway(request, config, namespaces, bridge, made)
     if config.has_ipam and config.ipam_needs_interface:
         interface.bring_up(namespaces, pair)
         interface.wait_until_forwarding(namespaces, pair.host, _UP_DEADLINE)
@@ -186,19 +203,22 @@ def _make(
             detect_duplicates=config.detect_duplicates,
         )
     if config.is_gateway and ips:
-        _make_gateway(request, config, namespaces, bridge, ips, made)
+        _make_gateway(request, config, namespaces, bridge, gateway, ips, made)
     owner = teardown.owner(request)
     masquerading.add(request, str(made.get("masquerade", "")), [each.address for each in ips])
     if config.guard:
         mac_guard.add(pair.host, pair.container_mac, owner)
     if config.container_up:
         interface.wait_until_forwarding(namespaces, pair.host, _UP_DEADLINE)
+    own = [
+        Interface(bridge.name, mac=bridge.mac),
+        Interface(pair.host, mac=pair.host_mac),
+        Interface(pair.container, mac=pair.container_mac, sandbox=request.netns or ""),
+    ]
+    if gateway.index != bridge.index:
+        own.append(Interface(gateway.name, mac=gateway.mac))
     return Result(
-        interfaces=[
-            Interface(bridge.name, mac=bridge.mac),
-            Interface(pair.host, mac=pair.host_mac),
-            Interface(pair.container, mac=pair.container_mac, sandbox=request.netns or ""),
-        ],
+        interfaces=own,
         ips=ips,
         routes=routes,
         dns=options.dns(request, given),
@@ -239,9 +259,14 @@ def _ensure_bridge(namespaces: Namespaces, config: Config) -> Link:
     found = link.get(namespaces.host, config.bridge)
     if found is None:
         mac = names.bridge_mac(config.bridge, state.boot_id())
-        request = link.create_bridge(config.bridge, mac=mac, mtu=config.mtu)
+        request = link.create_bridge(
+            config.bridge, mac=mac, mtu=config.mtu, vlan_filtering=bool(config.vlans)
+        )
         batch.add(request.tolerating(errno.EEXIST), link.change(config.bridge, alias=_ALIAS))
-        batch.commit()
+        try:
+            batch.commit()
+        except OSError as failed:
+            raise portvlans.unsupported(failed) if config.vlans else failed from None
         found = link.get(namespaces.host, config.bridge)
     if found is None:
         raise CniError(TRY_AGAIN_LATER, f"the bridge {config.bridge} went away while it was set up")
@@ -249,6 +274,8 @@ def _ensure_bridge(namespaces: Namespaces, config: Config) -> Link:
         raise CniError(
             INVALID_CONFIG, f"{config.bridge} is not a bridge", f"but {found.kind or 'hardware or lo'}"
         )
+    if config.vlans:
+        portvlans.filtering(namespaces, found, ours=found.alias == _ALIAS)
     sysctl.host_side(config.bridge)
     if config.promiscuous and not found.flags & link.PROMISCUOUS:
         batch.add(link.change(config.bridge, promiscuous=True))
@@ -265,38 +292,52 @@ def _port_options(pair: Pair, config: Config) -> Message | None:
     return link.set_bridge_port(pair.host, hairpin=config.hairpin or None, isolated=config.isolated or None)
 
 
+def _ensure_gateway(
+    request: Request, config: Config, namespaces: Namespaces, bridge: Link, made: dict[str, object]
+) -> Link:
+    """The host's interface in the VLAN, of which the record says whether this ADD makes it."""
+    name = portvlans.gateway_name(bridge.name, config.vlans.own)
+    made["gateway"], made["madeGateway"] = name, link.get(namespaces.host, name) is None
+    state.save(request, NAME, made)
+    return portvlans.ensure_gateway(namespaces, bridge, config.vlans, _ALIAS)
+
+
 def _make_gateway(
     request: Request,
     config: Config,
     namespaces: Namespaces,
     bridge: Link,
+    gateway: Link,
     ips: Sequence[IPConfig],
     made: dict[str, object],
 ) -> None:
-    """Give the bridge the containers' gateway addresses, and let the host forward."""
+    """Give `gateway`, which is the bridge or in one of its VLANs, the containers' gateway addresses.
+
+    And let the host forward.
+    """
     wanted = [Cidr(each.gateway, each.address.length) for each in ips if each.gateway]
-    present = [Cidr.parse(str(each)) for each in address.addresses(namespaces.host, bridge.index)]
+    present = [Cidr.parse(str(each)) for each in address.addresses(namespaces.host, gateway.index)]
     missing = [each for each in dict.fromkeys(wanted) if each not in present]
     made["gateways"] = [str(each) for each in wanted]
     made["newGateways"] = [str(each) for each in missing]
     batch = Batch(namespaces.host)
     if missing:
-        for each in _conflicts(request, present, wanted):
+        for each in _conflicts(request, made, present, wanted):
             if not config.force_address:
                 raise CniError(
                     INVALID_CONFIG,
-                    f"{config.bridge} already has an IP address different from {missing[0]}",
+                    f"{gateway.name} already has an IP address different from {missing[0]}",
                     f"it has {each}",
                     hint="set forceAddress to replace it",
                 )
-            batch.add(address.delete(bridge.index, str(each)).tolerating(errno.EADDRNOTAVAIL))
+            batch.add(address.delete(gateway.index, str(each)).tolerating(errno.EADDRNOTAVAIL))
         state.save(request, NAME, made)
         if any(each.v6 for each in missing):
-            sysctl.of_interface("ipv6", config.bridge, "disable_ipv6", 0)
+            sysctl.of_interface("ipv6", gateway.name, "disable_ipv6", 0)
         for each in missing:
             # Somebody else's first ADD may have been faster.
             flags = address.NODAD if each.v6 else 0
-            batch.add(address.add(bridge.index, str(each), flags=flags).tolerating(errno.EEXIST))
+            batch.add(address.add(gateway.index, str(each), flags=flags).tolerating(errno.EEXIST))
     if bridge.alias != _ALIAS:
         # Perhaps not pinned: set to what it is, its hardware address no longer follows that of its ports.
         batch.add(link.change(config.bridge, mac=bridge.mac))
@@ -305,10 +346,13 @@ def _make_gateway(
         sysctl.enable_forwarding(v6=v6)
 
 
-def _conflicts(request: Request, present: Sequence[Cidr], wanted: Sequence[Cidr]) -> list[Cidr]:
-    """Addresses of the bridge that do not go with `wanted`: any other one of IPv4, overlapping ones of IPv6.
+def _conflicts(
+    request: Request, made: dict[str, object], present: Sequence[Cidr], wanted: Sequence[Cidr]
+) -> list[Cidr]:
+    """Addresses of the gateway's interface that do not go with `wanted`.
 
-    The gateways of the network's other attachments do: it may have several ranges.
+    That is any other one of IPv4, and overlapping ones of IPv6. The gateways of the network's other
+    attachments do: it may have several ranges.
     """
     families = {each.v6 for each in wanted}
     suspects = [
@@ -323,10 +367,9 @@ def _conflicts(request: Request, present: Sequence[Cidr], wanted: Sequence[Cidr]
     known: set[str] = set()
     for other in state.stale(NAME, request.name, ()):
         record = state.load(other, NAME)
-        if record is not None and Fields(record).string("bridge") == request.fields.string(
-            "bridge", _DEFAULT_BRIDGE
-        ):
-            known.update(Fields(record).strings("gateways"))
+        theirs = Fields(record)
+        if all(theirs.get(key) == made.get(key) for key in ("bridge", "gateway")):
+            known.update(theirs.strings("gateways"))
     return [each for each in suspects if str(each) not in known]
 
 
@@ -348,15 +391,19 @@ def _port_of(namespaces: Namespaces, bridge: Link, inside: Link) -> str:
     raise verify.damaged(f"no port of {bridge.name} leads to {inside.name}")
 
 
-def _undo_bridge(made: Fields) -> None:
+def _undo_bridge(request: Request, made: Fields) -> None:
     """Of an ADD that did not end: the bridge if it made it, else the addresses that it gave it."""
-    name = made.string("bridge")
+    name, gateway = made.string("bridge"), made.string("gateway")
     if made.boolean("madeBridge"):
         _remove_bridge(name)
         return
+    if gateway and made.boolean("madeGateway"):
+        _remove_gateway(request, gateway)
     with Lock("bridge"), Socket(ROUTE) as socket:
-        found = link.get(socket, name)
-        if found is None or link.links(socket, master=found.index):
+        found = link.get(socket, gateway or name)
+        if found is None:
+            return
+        if _is_used(request, gateway) if gateway else link.links(socket, master=found.index):
             return
         batch = Batch(socket)
         for each in made.strings("newGateways"):
@@ -365,32 +412,34 @@ def _undo_bridge(made: Fields) -> None:
             batch.commit()
 
 
+def _is_used(request: Request, gateway: str) -> bool:
+    """Whether another attachment than that of `request` has this gateway, of whatever network."""
+    own = (request.name, request.container_id, request.ifname)
+    return any(
+        plugin == NAME
+        and (each.name, each.container_id, each.ifname) != own
+        and Fields(state.load(each, NAME)).string("gateway") == gateway
+        for plugin, each in state.every()
+    )
+
+
+def _remove_gateway(request: Request, name: str) -> None:
+    """Delete the host's interface in a VLAN, if it was made here and no other attachment needs it."""
+    with Lock("bridge"), Socket(ROUTE) as socket:
+        found = link.get(socket, name)
+        if found is not None and found.alias == _ALIAS and not _is_used(request, name):
+            commit(socket, link.delete(name).tolerating(errno.ENODEV))
+
+
 def _remove_bridge(name: str) -> None:
-    """Delete a bridge that this plugin made, when it has no port."""
+    """Delete a bridge that this plugin made, when it has no port but those of its own gateways."""
     with Lock("bridge"), Socket(ROUTE) as socket:
         found = link.get(socket, name)
         if found is None or found.kind != "bridge" or found.alias not in ("", _ALIAS):
             return
         if found.alias != _ALIAS and found.mac != names.bridge_mac(name, state.boot_id()):
             return
-        if not link.links(socket, master=found.index):
-            batch = Batch(socket)
-            batch.add(link.delete(name).tolerating(errno.ENODEV))
-            batch.commit()
-
-
-def _refuse_vlans(fields: Fields) -> None:
-    """VLANs of a bridge: checked, and refused."""
-    vlan = fields.integer("vlan", low=0, high=4094)
-    for each in fields.mappings("vlanTrunk"):
-        low = each.optional_integer("minID", low=1, high=4094)
-        high = each.optional_integer("maxID", low=1, high=4094)
-        single = each.optional_integer("id", low=1, high=4094)
-        if (low is None) != (high is None):
-            raise ValueError("vlanTrunk: minID and maxID go together")
-        if low is not None and high is not None and low > high:
-            raise ValueError(f"vlanTrunk: minID {low} is above maxID {high}")
-        if low is None and single is None:
-            raise ValueError("vlanTrunk: an entry has neither id nor minID and maxID")
-    if vlan or fields.array("vlanTrunk"):
-        raise CniError(UNSUPPORTED_FIELD, "VLANs of a bridge are not supported", f"vlan {vlan}")
+        ports = link.links(socket, master=found.index)
+        if all(each.alias == _ALIAS for each in ports):
+            doomed = [each.name for each in ports] + [name]
+            commit(socket, *[link.delete(each).tolerating(errno.ENODEV) for each in doomed])

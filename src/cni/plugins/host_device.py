@@ -136,7 +136,7 @@ def _make(
     commit(namespaces.host, link.hand_over(device.index, namespaces.fd, request.ifname, alias=device.name))
     found = link.get(namespaces.container, request.ifname)
     if found is None:
-        raise verify.damaged(f"{device.name} went away while it was moved")
+        raise CniError(TRY_AGAIN_LATER, f"{device.name} went away while it was moved")
     moved = _Moved(found)
     if has_ipam and delegate.needs_interface(request):
         interface.bring_up(namespaces, moved)

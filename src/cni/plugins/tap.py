@@ -7,7 +7,7 @@ import os
 
 from cni.attachment import inner, names, options, verify
 from cni.attachment.inner import Inner
-from cni.errors import INVALID_CONFIG, UNSUPPORTED_FIELD, CniError
+from cni.errors import INVALID_CONFIG, TRY_AGAIN_LATER, UNSUPPORTED_FIELD, CniError
 from linux import tap
 from linux.netlink import link
 from linux.netlink.batch import commit
@@ -66,7 +66,7 @@ def add(request: Request) -> Result:
         _create(namespaces, made.container, config)
         found = link.get(namespaces.container, made.container)
         if found is None:
-            raise verify.damaged(f"{made.container} went away while it was set up")
+            raise CniError(TRY_AGAIN_LATER, f"{made.container} went away while it was set up")
         made.index = found.index
         bridge = _bridge(request, namespaces, config.bridge).index if config.bridge else None
         commit(

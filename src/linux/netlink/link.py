@@ -217,6 +217,12 @@ def create_bridge(
     return _creation(body + _kind("bridge", options), f"create bridge {name}")
 
 
+def filter_vlans(name: str) -> wire.Request:
+    """Let the bridge `name` look at VLANs, see `linux.netlink.bridgevlan`."""
+    body = _header() + wire.text(_IFNAME, name) + _kind("bridge", wire.u8(_BRIDGE_VLAN_FILTERING, 1))
+    return wire.Request(_NEW, 0, body, f"filter VLANs on bridge {name}")
+
+
 def create_vrf(name: str, table: int, *, up: bool = False) -> wire.Request:
     """A virtual routing domain: the routes of its ports are in `table`, and nowhere else."""
     body = _header(flags=UP if up else 0, change=UP if up else 0) + _identity(name, None, 0)

@@ -14,7 +14,7 @@ import pytest
 from cni import plugin
 from cni.errors import CniError
 from cni.request import Request
-from fixtures.linkstandin import StandIn
+from fixtures.linkstandin import StandIn, VlanBridges
 from linux.netlink.socket import Socket
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ PLAYED: dict[str, tuple[str, bytes]] = {
     "ipvlan": ("macvlan", b""),
     "vlan": ("macvlan", b""),
 }
+VLANS = "bridge with VLANs"
 MAPPED = ("bridge", "flannel", "ptp")  # those with a host's side that ports can be mapped to
 SUBNET = "FLANNEL_NETWORK=10.22.0.0/16\nFLANNEL_SUBNET=10.22.0.0/24\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=false\n"
 
@@ -125,7 +126,7 @@ def _perform(name: str, request: Request) -> str | None:
 
 
 @pytest.mark.parametrize("after", [False, True])
-@pytest.mark.parametrize("kind", [*FIRST, *PLAYED])
+@pytest.mark.parametrize("kind", [*FIRST, *PLAYED, VLANS])
 def test_an_add_that_fails_at_any_message_leaves_nothing(
     host: Host, monkeypatch: pytest.MonkeyPatch, kind: str, after: bool
 ) -> None:
@@ -133,8 +134,13 @@ def test_an_add_that_fails_at_any_message_leaves_nothing(
     make_devices()
     if kind in PLAYED:
         StandIn(monkeypatch, kind, *PLAYED[kind])
+    given = config(kind, host.leases)
+    if kind == VLANS:
+        kind = "bridge"
+        VlanBridges(monkeypatch)
+        given = {**config(kind, host.leases), "vlan": 100, "vlanTrunk": [{"id": 5}]}
     before = host.left()
-    request = Request("ADD", config(kind, host.leases), container_id="c1", netns=node.netns, ifname="eth0")
+    request = Request("ADD", given, container_id="c1", netns=node.netns, ifname="eth0")
     for at in range(1, 200):
         failing = Failing(at, after=after)
         with monkeypatch.context() as patched:
