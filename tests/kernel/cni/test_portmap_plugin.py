@@ -82,7 +82,7 @@ def test_who_reaches_a_mapped_port(host: Host, nothing: dict[str, list[str]], ki
     assert {**host.left(), "links": []} == nothing
 
 
-def test_cve_2025_67499_what_is_for_another_machine_is_left_alone(host: Host) -> None:
+def test_ghsa_jv3w_x3r3_g6rm_cve_2025_67499_what_is_for_another_machine_is_left_alone(host: Host) -> None:
     outside, one, two = host.outside(), host.node("c1"), host.node("c2")
     network = host.network(bridge(), PORTMAP)
     host.add(network, one, capability_args=WEB)
