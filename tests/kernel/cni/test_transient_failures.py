@@ -35,18 +35,14 @@ def test_a_pair_that_is_deleted_while_it_is_made(
     """As an eager manager of interfaces does it; the kernel has said that it made the pair."""
     with veth.Namespaces(request_for) as namespaces:
         pair = veth.plan(request_for, namespaces)
-        monkeypatch.setattr(
-            "cni.attachment.sysctl.host_side", lambda host: veth.delete(host, pair.host_mac)
-        )
+        monkeypatch.setattr("cni.attachment.sysctl.host_side", lambda host: veth.delete(host, pair.host_mac))
         monkeypatch.setattr(link, "created", lambda _answer: None)
         with pytest.raises(CniError, match="went away") as gone:
             veth.create(namespaces, pair)
     assert gone.value.code == TRY_AGAIN_LATER
 
 
-def test_duplicate_detection_that_does_not_end(
-    request_for: Request, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_duplicate_detection_that_does_not_end(request_for: Request, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(interface, "_DAD_DEADLINE", 0.0)
     with veth.Namespaces(request_for) as namespaces:
         pair = veth.plan(request_for, namespaces)
