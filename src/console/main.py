@@ -18,12 +18,15 @@ from console.verbs import IncompleteVerb
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
+    import signal as _signal
     from collections.abc import Sequence
     from types import ModuleType
     from typing import NoReturn
 
     from console.parser import Parser
     from console.verbs import Program, Verb
+else:
+    import _signal  # what `signal` wraps, without the enumerations that it makes
 
 _HELP = ("-h", "--help")
 
@@ -65,6 +68,8 @@ def process(program: Program, output: type[Output] = Output) -> NoReturn:
     That would free each object one by one, 10 ms of CPU for memory that the kernel takes back at a stroke.
     """
     _hold_standard_descriptors()
+    if _signal.getsignal(_signal.SIGINT) == _signal.SIG_DFL:  # by the launcher, while it loaded
+        _signal.signal(_signal.SIGINT, _signal.default_int_handler)
     code = main(program, out=output())
     for stream in (sys.stdout, sys.stderr):
         try:
