@@ -313,9 +313,10 @@ def test_podman_runs_our_image(rootfs: Path, tmp_path: Path, form: str) -> None:
             assert tool("podman", *options, "run", *flags, "localhost/ours:v1") == "from us\n"
         finally:
             tool("podman", *options, "rmi", "-f", "-a")
-            for group in Path("/sys/fs/cgroup").glob("*/libpod_parent"):
-                with suppress(OSError):  # another podman's pods may be in it
-                    group.rmdir()
+            for pattern in ("*/libpod_parent/conmon", "*/libpod_parent"):
+                for group in Path("/sys/fs/cgroup").glob(pattern):
+                    with suppress(OSError):  # another podman's pods may be in it
+                        group.rmdir()
 
 
 def test_docker_save_with_linked_layers(rootfs: Path, tmp_path: Path) -> None:

@@ -90,7 +90,11 @@ def rules_of(content: Mapping[str, object]) -> dict[str, Rule]:
 
 def _registry(value: object) -> str:
     """As it stands in a name: a host with an optional port."""
-    return Reference.parse(f"{nonempty(value)}/a/b").registry
+    text = nonempty(value)
+    found = Reference.parse(f"{text}/a/b")
+    if found.repository != "a/b":
+        raise ValueError(f"{quoted(text)} is no registry: a host with an optional port")
+    return found.registry
 
 
 def _mirror(value: object) -> str:

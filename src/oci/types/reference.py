@@ -122,7 +122,7 @@ def _check_host(host: str, text: str) -> None:
         url = parse(f"https://{host}/")
     except ValueError as error:
         raise ValueError(f"{quoted(text)}: the registry {error}") from None
-    if url.target != "/" or url.userinfo:
+    if host.lower() not in {url.authority, f"{url.authority}:443"}:  # also a user, a query, a fragment
         raise ValueError(f"{quoted(text)}: {quoted(host)} is no host name")
 
 
