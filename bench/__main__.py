@@ -21,13 +21,14 @@ def main() -> int:
     import many
     import start
 
-    import cni
+    import plugins
+
 
     benches = {
         "start": lambda directory: start.run(directory, options.rounds),
         "many": lambda directory: many.run(directory, options.pods),
         "fetch": lambda directory: fetch.run(directory, max(3, options.rounds // 4)),
-        "cni": lambda directory: cni.run(directory, options.rounds),
+        "cni": lambda directory: plugins.run(directory, options.rounds),
     }
     for name in options.what or benches:
         with tempfile.TemporaryDirectory(prefix="rkt-bench-", dir="/var/tmp") as directory:

@@ -252,6 +252,8 @@ def _places(plan: Plan, targets: Sequence[Cidr]) -> list[tuple[int, str, tuple[i
 
 
 def _place(key: Sequence[str | int]) -> str:
+    if len(key) == 1:
+        return f"container address {key[0]}"
     *at, _, port = key
     return f"host port {port}" + (f" at {at[0]}" if at else "")
 

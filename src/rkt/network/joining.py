@@ -132,7 +132,7 @@ def _check_plugins(chosen: list[definitions.Definition], local_config: str) -> N
 
 
 def _load_plugins(chosen: list[definitions.Definition]) -> None:
-    """Import here what the child that joins needs, and the one that leaves would need again: they inherit it."""
+    """Import here what the child that joins needs and the one that leaves needs again: they inherit it."""
     from cni import plugins
     from cni.plugins import loopback  # noqa: F401
 
