@@ -104,6 +104,8 @@ def _small_file(path: str, limit: int) -> bytes | None:
             return directory.read_file(os.path.basename(path), limit)
         except FileNotFoundError:
             return None
+        except ValueError as error:
+            raise InvalidImage(f"{os.path.dirname(path)}: {error}") from None
 
 
 def _index(read: Callable[[str, int], bytes | None], refs: list[str], shown: str) -> Index:
