@@ -61,6 +61,7 @@ _CODES = {
             errno.EDQUOT,
             errno.EMFILE,
             errno.ENFILE,
+            errno.ENODEV,
             errno.ENOBUFS,
             errno.ENOMEM,
             errno.ENOSPC,

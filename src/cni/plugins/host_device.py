@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+from time import monotonic, sleep
 
 from cni import delegate, state
 from cni.attachment import chained, hardware, interface, options, teardown, verify, veth
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 NAME = "host-device"
 
+_RETURN_DEADLINE = 1.0  # seconds
 _HERE = "/proc/thread-self/ns/net"
 
 
@@ -197,6 +199,8 @@ def _bring_back(request: Request, made: Fields) -> None:
                 _hand_back(container, found, made.string("device"), made.string("device"))
     with Socket(ROUTE) as host:
         returned = _on_host(host, made)
+        if returned is None and path is None and not made.string("kind"):
+            returned = _await_return(host, made)
         if returned is not None:
             _restore(host, returned, made)
 
@@ -223,6 +227,19 @@ def _on_host(host: Socket, made: Fields) -> Link | None:
     same = [each for each in link.links(host) if each.kind == made.string("kind")]
     marked = (each for each in same if each.alias == device)
     return next(marked, None) or next((each for each in same if (each.name, each.mac) == (device, mac)), None)
+
+
+def _await_return(host: Socket, made: Fields) -> Link | None:
+    """Hardware whose namespace is gone: the kernel brings it back a moment after that, in the background.
+
+    None when it does not come: it was taken out of the machine, or somebody keeps the namespace.
+    """
+    end = monotonic() + _RETURN_DEADLINE
+    while True:
+        found = _on_host(host, made)
+        if found is not None or monotonic() > end:
+            return found
+        sleep(0.01)
 
 
 def _restore(host: Socket, found: Link, made: Fields) -> None:

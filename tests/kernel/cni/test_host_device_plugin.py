@@ -14,6 +14,7 @@ import pytest
 from cni import plugin
 from cni.attachment.verify import DAMAGED
 from cni.errors import INVALID_CONFIG, INVALID_ENVIRONMENT, PLUGIN_NOT_AVAILABLE, TRY_AGAIN_LATER, CniError
+from cni.plugins import host_device
 from cni.request import Request
 from linux import namespaces
 from linux.netlink import link
@@ -71,6 +72,19 @@ def device(name: str = "hd0") -> dict[str, Any]:
     return {key: found.get(key) for key in ("ifname", "address", "mtu", "ifalias")} | {
         "up": "UP" in found["flags"]
     }
+
+
+def return_by_itself(node: Node) -> None:
+    """As the kernel does with hardware when the container's namespace ends: down, under a name of its own."""
+    here = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
+    try:
+        (socket,) = open_in(node.netns, ROUTE)
+        with socket:
+            found = link.get(socket, "eth0")
+            assert found is not None
+            commit(socket, link.hand_over(found.index, here, "dev7", alias="hd0"))
+    finally:
+        os.close(here)
 
 
 BEFORE = {"ifname": "hd0", "address": MAC, "mtu": 1400, "ifalias": "to the rack", "up": True}
@@ -158,23 +172,43 @@ def test_a_link_of_the_containers_own_does_not_come_to_the_host(machine: Host) -
 
 
 def test_a_device_that_returned_by_itself_gets_its_name_back(machine: Host) -> None:
-    """As the kernel does with hardware when the container's namespace ends: down, under a name of its own."""
     node = machine.node("c1")
     request("ADD", config(machine), node)
-    here = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-    try:
-        (socket,) = open_in(node.netns, ROUTE)
-        with socket:
-            found = link.get(socket, "eth0")
-            assert found is not None
-            commit(socket, link.hand_over(found.index, here, "dev7", alias="hd0"))
-    finally:
-        os.close(here)
+    return_by_itself(node)
     node.vanish()
     for _ in range(2):
         request("DEL", config(machine), node, netns=None)
         assert device() == BEFORE
         assert machine.left() == LEFT
+
+
+def test_hardware_that_the_kernel_has_not_brought_back_yet(
+    machine: Host, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does so in the background: a DEL right after the container's end is earlier."""
+    kind = link.Link.kind.fget
+    assert kind is not None
+    monkeypatch.setattr(link.Link, "kind", property(lambda self: kind(self).replace("veth", "")))
+    node = machine.node("c1")
+    request("ADD", config(machine), node)
+    looks: list[int] = []
+
+    def pause(seconds: float) -> None:
+        looks.append(1)
+        if len(looks) == 3:
+            return_by_itself(node)
+
+    monkeypatch.setattr(host_device, "sleep", pause)
+    monkeypatch.setattr(host_device.chained, "place", lambda *_: None)
+    request("DEL", config(machine), node)
+    assert len(looks) == 3
+    assert device() == BEFORE
+    # One that never returns is waited for, and then given up.
+    request("ADD", config(machine), node)
+    looks[:] = [1] * 3
+    monkeypatch.setattr(host_device, "_RETURN_DEADLINE", 0.0)
+    request("DEL", config(machine), node)
+    assert machine.left() == {**LEFT, "links": ["hd1"]}
 
 
 def test_a_device_that_ended_with_the_container(machine: Host) -> None:
