@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import stat
+from contextlib import contextmanager
 
 from oci.errors import OciError
 
@@ -87,7 +89,6 @@ def run(options: argparse.Namespace, out: Output) -> int:
 def _from_registry(
     reference: Reference, platform: Platform, options: argparse.Namespace, out: Output
 ) -> list[Converted]:
-    from linux.files import temporary_directory
     from oci.blobs import BlobDirectory
     from oci.convert.to_manifest import Ids, Origin
     from oci.registry import pull, settings
@@ -95,8 +96,7 @@ def _from_registry(
     found = settings.Settings(
         _rules(), plain_http=options.insecure_allow_http, insecure_tls=options.insecure_skip_verify
     )
-    parent = os.environ.get("TMPDIR") or "/var/tmp"  # noqa: S108  locked, random, 0700
-    with temporary_directory(parent, "docker2aci") as directory:
+    with _scratch() as directory:
         blobs = BlobDirectory(directory, trusted=True, durable=False)
         with out.progress(f"downloading {reference}") as progress:
 
@@ -109,6 +109,29 @@ def _from_registry(
         layers = pulled.image.manifest.layers
         ids = Ids(layers[-1].digest.hex if layers else "", pulled.image.descriptor.digest)
         return list(_convert(pulled.image, Origin.of(reference), ids, options))
+
+
+@contextmanager
+def _scratch() -> Iterator[str]:
+    """A directory for what is downloaded, in one that is this user's alone; what killed runs left there goes."""
+    from linux import files
+
+    parent = f"{os.environ.get('TMPDIR') or '/var/tmp'}/docker2aci-{os.geteuid()}"  # noqa: S108  checked below
+    try:
+        os.mkdir(parent, 0o700)
+    except FileExistsError:
+        found = os.lstat(parent)
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.geteuid():
+            raise OciError(
+                f"{parent}: is somebody else's", hint="set TMPDIR to a directory of yours"
+            ) from None
+    files.collect_temporary(parent)
+    with files.temporary_directory(parent) as directory:
+        yield directory
+    try:
+        os.rmdir(parent)
+    except OSError:
+        pass  # another run has its directory there
 
 
 def _rules() -> dict[str, Rule]:
