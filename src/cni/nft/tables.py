@@ -113,6 +113,9 @@ class Session:
         for target, element in entries:
             before = listing.element(self.socket, target, element.key) if exists else None
             if before is not None:
+                if before == element:
+                    # Nothing to take away, which the kernel would be waited for.
+                    continue
                 if before.comment != element.comment and not is_stale(before.comment):
                     raise Busy(element.key, before.comment)
                 transaction.add(*objects.delete_elements(target, [before]))
