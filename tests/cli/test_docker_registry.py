@@ -140,6 +140,16 @@ def test_plain_http_on_loopback(open_registry: Docker, image: Image, tmp_path: P
     assert pulled.image.config == image.config
 
 
+def test_plain_http_where_https_fails(open_registry: Docker, image: Image, tmp_path: Path) -> None:
+    """`-insecure-allow-http`: https is tried first, and its answer counts."""
+    reference = Reference.parse(f"{open_registry.host}/app")
+    settings = Settings(plain_http=True)
+    push(reference, image, settings=settings, logins=Logins(files=False))
+    blobs = BlobDirectory(str(tmp_path / "pulled"))
+    pulled = pull(reference, blobs, HOST, settings=settings, logins=Logins(files=False))
+    assert pulled.endpoint == f"http://{open_registry.host}"
+
+
 def docker2aci(
     checkout: Path, directory: Path, *words: str, code: int = 0, **environment: str
 ) -> subprocess.CompletedProcess[str]:

@@ -113,7 +113,7 @@ def _from_registry(
 
 @contextmanager
 def _scratch() -> Iterator[str]:
-    """A directory for what is downloaded, in one that is this user's alone; what killed runs left there goes."""
+    """A directory for downloads, in one that is this user's alone; what killed runs left there goes."""
     from linux import files
 
     parent = f"{os.environ.get('TMPDIR') or '/var/tmp'}/docker2aci-{os.geteuid()}"  # noqa: S108  checked below

@@ -77,7 +77,9 @@ def pull(
                 return _pull(registry, reference, blobs, platform, threads, progress)
             except (OciError, HttpError) as error:
                 failures.append(error)
-    # The registry itself was asked last (with plain http allowed: by https before that), and knows best.
+                if isinstance(error, OciError) and endpoint.base == settings.home(reference).base:
+                    break  # it has answered over https: what comes over http is no better
+    # The registry itself was asked last, and knows best.
     raise failures[-1]
 
 

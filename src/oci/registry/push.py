@@ -9,7 +9,7 @@ import time
 
 from appc.http import stream
 from appc.http import url as urls
-from appc.http.errors import TooSlow, Unreachable
+from appc.http.errors import HttpError, TooSlow, Unreachable
 from oci.errors import DigestMismatch, RegistryError
 from oci.registry.body import Bytes, Part
 from oci.registry.client import PUSH, Registry
@@ -57,19 +57,19 @@ def push(
     environ = os.environ if environ is None else environ
     others = [one.repository for one in mount_from if one.registry == reference.registry]
     others = [name for name in dict.fromkeys(others) if name != reference.repository]
-    endpoint = settings.endpoints(reference, mirrors=False)[-1 if settings.plain_http else 0]
-    with Registry(
-        endpoint,
-        settings,
-        logins or Logins(environ=environ),
-        environ=environ,
-        actions=PUSH,
-        also=others,
-        wait=wait,
-    ) as registry:
-        _Upload(registry, image, others, chunk, progress).run(threads)
-        _put_manifest(registry, reference, image)
-    return image.descriptor.digest
+    logins = logins or Logins(environ=environ)
+    failures: list[HttpError] = []
+    for endpoint in settings.endpoints(reference, mirrors=False):
+        with Registry(
+            endpoint, settings, logins, environ=environ, actions=PUSH, also=others, wait=wait
+        ) as registry:
+            try:
+                _Upload(registry, image, others, chunk, progress).run(threads)
+                _put_manifest(registry, reference, image)
+                return image.descriptor.digest
+            except HttpError as error:  # no answer: where plain http is allowed, that is next
+                failures.append(error)
+    raise failures[0]
 
 
 class _Upload:

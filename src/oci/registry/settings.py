@@ -12,7 +12,7 @@ from appc.http import url as urls
 from appc.jsonfield import Fields, boolean, listed, nonempty, quoted
 from linux.named_tuple import NamedTuple
 from oci.errors import OciError
-from oci.types.reference import HUB, HUB_HOST, Reference
+from oci.types.reference import Reference
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -65,12 +65,16 @@ class Settings(NamedTuple):
                 prefix = url.path.strip("/")
                 repository = f"{prefix}/{reference.repository}" if prefix else reference.repository
                 found.append(Endpoint(f"{url.scheme}://{url.authority}", repository))
-        host = HUB_HOST if reference.registry == HUB else reference.registry
-        scheme = "http" if rule.plain_http else "https"
-        found.append(Endpoint(f"{scheme}://{host}", reference.repository))
-        if self.plain_http and scheme == "https":
-            found.append(Endpoint(f"http://{host}", reference.repository))
+        home = self.home(reference)
+        found.append(home)
+        if self.plain_http and not rule.plain_http:
+            found.append(home._replace(base=home.base.replace("https://", "http://", 1)))
         return tuple(found)
+
+    def home(self, reference: Reference) -> Endpoint:
+        """The registry itself, as it is reached at first."""
+        scheme = "http" if self.rules.get(reference.registry, Rule()).plain_http else "https"
+        return Endpoint(f"{scheme}://{reference.host}", reference.repository)
 
 
 def rules_of(content: Mapping[str, object]) -> dict[str, Rule]:

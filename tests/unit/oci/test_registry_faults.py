@@ -434,3 +434,10 @@ def test_plain_http_needs_a_word(puller: Puller, http_server: Server) -> None:
         puller(host=mock.host)
     puller.settings = Settings({mock.host: Rule(plain_http=True)})
     assert contents(puller(host=mock.host)) == LAYERS
+
+
+def test_an_answer_over_https_is_not_asked_for_again_over_http(puller: Puller) -> None:
+    puller.settings = Settings(plain_http=True)
+    with pytest.raises(NoSuchImage):
+        puller("app:absent")
+    assert puller.mock.server.requests
