@@ -62,6 +62,7 @@ def add(
     `find` looks for what is needed before anything is done, such as the link below; `make` makes the
     interface and says its index. `given` are addresses from elsewhere than an IPAM plugin.
     """
+    options.dns(request, None)  # refuses one that makes no sense, before anything is done
     with veth.Namespaces(request) as namespaces:
         veth.refuse_existing(request, namespaces)
         if find is not None:
