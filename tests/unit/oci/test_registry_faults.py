@@ -390,7 +390,7 @@ def test_an_index_gives_the_image_of_the_platform(puller: Puller) -> None:
 @pytest.mark.parametrize(
     ("document", "kind", "message"),
     [
-        ({"schemaVersion": 1, "name": "app", "fsLayers": []}, next(iter(media.SCHEMA_1)), "schema 1"),
+        ({"schemaVersion": 1, "name": "app", "fsLayers": []}, min(media.SCHEMA_1), "schema 1"),
         ({"schemaVersion": 2, "manifests": [], "layers": []}, media.OCI_INDEX, "both"),
         ({"schemaVersion": 2, "mediaType": media.OCI_INDEX}, media.OCI_MANIFEST, "announced"),
         (b"<html>", "text/html", "invalid manifest"),
