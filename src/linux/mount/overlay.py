@@ -35,15 +35,17 @@ def detached(
     attributes: int = 0,
     source: str = "overlay",
     owner: tuple[int, int] | None = None,
+    options: Sequence[tuple[str, str | None]] = (),
 ) -> int:
     """The detached mount of an overlay of directories given as descriptors, the topmost lower one first.
 
     Without `upper` and `work` (two directories of one mount) it is read-only. `owner` is the host's uid and
-    gid of the root user that the layers are mapped for. `attributes` are Attribute bits. Raises OSError,
+    gid of the root user that the layers are mapped for. `attributes` are Attribute bits, `options` are
+    further ones of overlayfs, such as ``("userxattr", None)``. Raises OSError,
     EROFS when the kernel could use the work directory only for reading: that would be a read-only root
     that nobody asked for.
     """
-    layers = [("lowerdir+", fd) for fd in lowers]
+    layers: list[tuple[str, str | int | None]] = [*options, *(("lowerdir+", fd) for fd in lowers)]
     if upper is not None and work is not None:
         layers += [("upperdir", upper), ("workdir", work)]
     if owner is None:
@@ -57,7 +59,7 @@ def detached(
     return fd
 
 
-def _by_descriptor_or_name(layers: list[tuple[str, int]], attributes: int, source: str) -> int:
+def _by_descriptor_or_name(layers: list[tuple[str, str | int | None]], attributes: int, source: str) -> int:
     """Linux 6.13 takes the descriptors themselves; before that, names of them in /proc/self/fd.
 
     By name the layers must be attached in the caller's mount namespace (ESTALE or EINVAL if not).
@@ -69,8 +71,10 @@ def _by_descriptor_or_name(layers: list[tuple[str, int]], attributes: int, sourc
             raise
     names: dict[str, list[str]] = {}
     for key, fd in layers:
-        names.setdefault(key.rstrip("+"), []).append(f"/proc/self/fd/{fd}")
-    options = [(key, ":".join(paths)) for key, paths in names.items()]
+        if isinstance(fd, int):
+            names.setdefault(key.rstrip("+"), []).append(f"/proc/self/fd/{fd}")
+    options: list[tuple[str, str | int | None]] = [one for one in layers if not isinstance(one[1], int)]
+    options += [(key, ":".join(paths)) for key, paths in names.items()]
     return api.filesystem("overlay", options, attributes=attributes, source=source)
 
 

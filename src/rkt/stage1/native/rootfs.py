@@ -13,7 +13,7 @@ import os
 import stat
 
 from linux import libc, namespaces, paths, tty
-from linux.mount import api
+from linux.mount import api, masks
 from linux.paths import Root
 from rkt.errors import RktError
 
@@ -31,16 +31,6 @@ DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "ur
 _SELF = "/proc/self/fd"
 _LINKS = {"fd": _SELF, "stdin": f"{_SELF}/0", "stdout": f"{_SELF}/1", "stderr": f"{_SELF}/2"}
 
-# Rule R14 of the security reference, and what rkt 1.30 hid (its `paths` isolation).
-HIDDEN = (
-    *("proc/acpi", "proc/asound", "proc/config.gz", "proc/interrupts", "proc/kallsyms", "proc/kcore"),
-    *("proc/keys", "proc/kmem", "proc/latency_stats", "proc/mem", "proc/sched_debug", "proc/scsi"),
-    *("proc/slabinfo", "proc/timer_list", "proc/timer_stats", "proc/vmallocinfo"),
-    *("sys/devices/virtual/powercap", "sys/firmware", "sys/fs/selinux", "sys/hypervisor"),
-    *("sys/module", "sys/power"),
-)
-READ_ONLY = ("proc/bus", "proc/fs", "proc/irq", "proc/sys", "proc/sysrq-trigger")
-_THERMAL = "thermal_throttle"
 _SYSCTL = r"(net[.][a-z0-9_./-]+|kernel[.](msg|sem|shm)[a-z_]*|fs[.]mqueue[.][a-z_]+)"
 SHARED = ("shm", "mqueue")
 # What `Root.write_file` says of a directory, or of the very file, that is mounted.
@@ -89,7 +79,7 @@ def enter_empty_root(
     for key, value in sysctls.items():
         _set_sysctl(key, value)
     if mask:
-        _mask()
+        masks.mask()
 
 
 def _shared_memory() -> dict[str, int]:
@@ -168,45 +158,6 @@ def _bind_root_onto_itself(base: int) -> None:
     os.close(again)
     api.move_mount(base, "/proc")
     os.fchdir(base)
-
-
-def _mask() -> None:
-    """Hide what tells about the host and make read-only what changes it, in the pod's /proc and /sys."""
-    options = (("size", "4k"), ("mode", "0555"))
-    empty = api.filesystem("tmpfs", options, attributes=_NO_SUID_DEV_EXEC | _A.RDONLY)
-    os.mkdir("/empty", 0o555)
-    api.move_mount(empty, "/empty")
-    os.close(empty)
-    hidden = list(HIDDEN) + _thermal()
-    for path in hidden:
-        try:
-            target = os.open(path, _PATH | os.O_NOFOLLOW)
-        except OSError:
-            continue
-        directory = stat.S_ISDIR(os.fstat(target).st_mode)
-        source = api.open_tree("/empty" if directory else "/dev/null")
-        api.move_mount(source, to_fd=target)
-        os.close(source)
-        os.close(target)
-    for path in READ_ONLY:
-        try:
-            fd = api.open_tree(path)
-        except OSError:
-            continue
-        target = os.open(path, _PATH | os.O_NOFOLLOW)
-        api.mount_setattr(fd, set_=_A.RDONLY | _NO_SUID_DEV_EXEC)
-        api.move_mount(fd, to_fd=target)
-        os.close(fd)
-        os.close(target)
-
-
-def _thermal() -> list[str]:
-    cpus = "sys/devices/system/cpu"
-    try:
-        names = os.listdir(cpus)
-    except OSError:
-        return []
-    return [f"{cpus}/{name}/{_THERMAL}" for name in names if name[3:].isdigit()]
 
 
 class AppRoot:
