@@ -53,9 +53,18 @@ class Known(Value):
         """What a runtime says of it."""
         from cni.cache import Attachment
 
-        if self.cached is not None:
-            return self.cached.attachment
-        return Attachment(self.container_id, self.ifname, netns=self.netns)
+        if self.cached is None:
+            return Attachment(self.container_id, self.ifname, netns=self.netns)
+        kept = self.cached.attachment
+        if kept.netns:
+            return kept
+        return Attachment(
+            self.container_id,
+            self.ifname,
+            netns=self.netns,
+            args=kept.args,
+            capability_args=kept.capability_args,
+        )
 
     @property
     def plugins(self) -> tuple[str, ...]:
@@ -118,10 +127,19 @@ def attachments(caches: Iterable[Cache], *, network: str = "") -> list[Known]:
     for key in sorted(kept.keys() | recorded.keys()):
         cache_of, cached = kept.get(key, (None, None))
         records = recorded.get(key, [])
+        # libcni before 1.2, such as podman 4's, keeps none: the plugins know it, and say it in the result.
         netns = cached.attachment.netns if cached is not None else ""
         netns = netns or next((each.netns for _, each in records if each.netns), "")
+        netns = netns or _netns_of_result(cached)
         found.append(Known(*key, netns=netns, records=records, cache=cache_of, cached=cached))
     return found
+
+
+def _netns_of_result(cached: Cached | None) -> str:
+    if cached is None or cached.result is None:
+        return ""
+    own = (each for each in cached.result.interfaces if each.name == cached.attachment.ifname)
+    return next((each.sandbox for each in own if each.sandbox.startswith("/")), "")
 
 
 def namespace_lives(path: str) -> bool | None:

@@ -53,6 +53,23 @@ def test_records_and_results_of_one_attachment_are_one(cache: Cache) -> None:
     assert inventory.attachments([cache], network="other") == []
 
 
+def test_the_namespace_of_a_cache_that_keeps_none_is_that_of_the_records_or_the_result(cache: Cache) -> None:
+    """As podman 4 keeps its results: CHECK and GC of its containers need one all the same."""
+    sandbox = {"name": "eth0", "sandbox": "/run/netns/c2"}
+    cache.store("n", Attachment("c1", "eth0", args=[("K", "V")]), LIST, RESULT)
+    cache.store("n", Attachment("c2", "eth0"), LIST, {**RESULT, "interfaces": [{"name": "br0"}, sandbox]})
+    cache.store("n", Attachment("c3", "eth0"), LIST, {**RESULT, "interfaces": [{**sandbox, "name": "eth1"}]})
+    _record("bridge", "c1", {}, netns="/proc/self/ns/net")
+    one, two, three = inventory.attachments([cache])
+    assert (one.lives, one.attachment.netns, one.attachment.args) == (
+        True,
+        "/proc/self/ns/net",
+        (("K", "V"),),
+    )
+    assert (two.lives, two.attachment.netns) == (False, "/run/netns/c2")
+    assert (three.lives, three.attachment.netns) == (None, "")
+
+
 def test_a_namespace_is_dead_only_when_nothing_is_there(tmp_path: Path) -> None:
     pin = tmp_path / "pin"
     pin.touch()
