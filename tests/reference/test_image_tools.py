@@ -303,7 +303,7 @@ def test_podman_runs_our_image(rootfs: Path, tmp_path: Path, form: str) -> None:
             docker_archive.write([(image, (Reference.parse("localhost/ours:v1"),))], out)
         else:
             layout.write_archive([(image, "localhost/ours:v1")], out)
-    with tempfile.TemporaryDirectory(prefix="p") as top:  # podman allows 50 characters
+    with tempfile.TemporaryDirectory(dir="/run") as top:  # podman allows 50 characters
         options = [f"--root={tmp_path}/pods", f"--runroot={top}/run", f"--tmpdir={top}/tmp"]
         options += ["--storage-driver=vfs", "--cgroup-manager=cgroupfs", "--events-backend=none"]
         tool("podman", *options, "load", "-q", "-i", tmp_path / "ours.tar")
