@@ -158,6 +158,38 @@ def test_an_add_that_fails_at_any_message_leaves_nothing(
     assert host.left() == before
 
 
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("kind", [*FIRST, *PLAYED])
+def test_a_del_that_fails_at_any_message_is_finished_by_the_next(
+    host: Host, monkeypatch: pytest.MonkeyPatch, kind: str, after: bool
+) -> None:
+    node = host.node("c1")
+    make_devices()
+    if kind in PLAYED:
+        StandIn(monkeypatch, kind, *PLAYED[kind])
+    given = config(kind, host.leases)
+    add = Request("ADD", given, container_id="c1", netns=node.netns, ifname="eth0")
+    delete = add.with_config(given, command="DEL")
+    plugin.perform(kind, add)
+    plugin.perform(kind, delete)
+    before = host.left()
+    for at in range(1, 100):
+        plugin.perform(kind, add)
+        failing = Failing(at, after=after)
+        with monkeypatch.context() as patched:
+            patched.setattr(Socket, "send", lambda socket, data, f=failing: f.send(socket, data))
+            refusal = _perform(kind, delete)
+        assert refusal is None or "on purpose" in refusal
+        plugin.perform(kind, delete)
+        assert host.left() == before, at
+        assert links(node) == {"lo"}, at
+        if failing.count < at:
+            break
+    else:
+        pytest.fail("it never succeeded")
+    assert at > 2
+
+
 @pytest.mark.usefixtures("vrf_kind")
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("kind", CHAINED)
