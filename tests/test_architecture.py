@@ -20,6 +20,7 @@ MAY_IMPORT = {
     "console": set(),
     "appc": {"linux"},
     "oci": {"appc", "linux"},
+    "acbuild": {"appc", "oci", "linux"},
     "cni": {"linux"},
     "rkt": {"linux", "console", "appc", "oci", "cni"},
 }

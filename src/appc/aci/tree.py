@@ -46,8 +46,8 @@ class Walk:
 
     Names are sorted as bytes; `prefix` goes in front of them (b"" leaves them as they are). Owners go through
     `owner(uid, gid)`; times later than `latest` (seconds) become `latest`, whole seconds in any case, as the
-    reference writes them. Sockets are left out and counted in `sockets`. The second and later names of an
-    inode are hard links.
+    reference writes them. Sockets are left out and counted in `sockets`, as is the directory whose device and
+    inode numbers are `without` (not counted). The second and later names of an inode are hard links.
     """
 
     def __init__(
@@ -57,8 +57,10 @@ class Walk:
         *,
         owner: Callable[[int, int], tuple[int, int]] | None = None,
         latest: int | None = None,
+        without: tuple[int, int] | None = None,
     ) -> None:
         self._root = root
+        self._without = without
         self._prefix = prefix
         self._owner = owner
         self._latest = latest
@@ -87,19 +89,37 @@ class Walk:
                 kind = _KINDS.get(stat.S_IFMT(status.st_mode))
                 if kind is None:
                     self.sockets += 1
+                elif (status.st_dev, status.st_ino) == self._without:
+                    continue
                 elif kind is tar.DIRECTORY:
                     fd = self._open(name, at, full, os.O_DIRECTORY)
                     stack.append((fd, full, self._names(fd)))
                     yield Found(self._entry(full, kind, os.fstat(fd), _attributes(fd)), -1)
-                elif (first := self._first_name(status, full)) is not None:
-                    yield Found(self._link(full, status, first), -1)
-                elif kind is tar.FILE:
-                    yield from self._file(name, at, full)
                 else:
-                    yield Found(self._special(name, at, full, kind, status), -1)
+                    yield from self._leaf(name, at, full, kind, status)
         finally:
             for fd, _, _ in stack:
                 os.close(fd)
+
+    def one(self, name: bytes) -> Iterator[Found]:
+        """The entry `name` of the root alone, which is no directory. Nothing for a socket."""
+        status = os.lstat(name, dir_fd=self._root)
+        kind = _KINDS.get(stat.S_IFMT(status.st_mode))
+        full = self._prefix + b"/" + name if self._prefix else name
+        if kind is None:
+            self.sockets += 1
+        else:
+            yield from self._leaf(name, self._root, full, kind, status)
+
+    def _leaf(
+        self, name: bytes, directory: int, full: bytes, kind: str, status: os.stat_result
+    ) -> Iterator[Found]:
+        if (first := self._first_name(status, full)) is not None:
+            yield Found(self._link(full, status, first), -1)
+        elif kind is tar.FILE:
+            yield from self._file(name, directory, full)
+        else:
+            yield Found(self._special(name, directory, full, kind, status), -1)
 
     @staticmethod
     def _names(directory: int) -> list[bytes]:

@@ -21,17 +21,6 @@ DESCRIPTION = """\
 Writes FILE.aci.asc, the detached, armoured OpenPGP signature that goes beside the image. Words after `--` are
 given to gpg as they are. Sign the image as it will be published: compressing it again changes it.
 """
-#: What gpg and its agent need of the environment: their keys, and the terminal to ask for a passphrase on.
-_ENVIRONMENT = (
-    "PATH",
-    "HOME",
-    "GNUPGHOME",
-    "GPG_TTY",
-    "TERM",
-    "DISPLAY",
-    "WAYLAND_DISPLAY",
-    "XDG_RUNTIME_DIR",
-)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,8 +31,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, out: Output) -> int:
-    import subprocess
-
+    from appc import signing
     from appc.aci.output import replacing
 
     if not options.words:
@@ -52,28 +40,11 @@ def run(options: argparse.Namespace, out: Output) -> int:
     target = options.output or f"{image}.asc"
     if os.path.lexists(target) and not options.overwrite:
         raise AppcError(f"Target file exists (try --overwrite): {target}")
-    command = ["gpg", "--armor", "--detach-sign", "--digest-algo", "SHA512", "--output", "-"]
-    if options.key:
-        command += ["--local-user", options.key]
-    environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+    arguments = [*(("--local-user", options.key) if options.key else ()), *more]
     with open(image, "rb") as file:
-        try:
-            done = subprocess.run(
-                [*command, *more, "--", "-"],
-                stdin=file,
-                capture_output=True,
-                env=environment,
-                check=False,
-            )
-        except FileNotFoundError:
-            raise AppcError("gpg is not installed", hint="install the package gnupg") from None
-    told = done.stderr.decode("utf-8", "replace").strip()
-    if done.returncode or not done.stdout.startswith(b"-----BEGIN PGP SIGNATURE-----"):
-        raise AppcError(
-            f"gpg failed: {told or f'status {done.returncode}'}", hint="see `gpg --list-secret-keys`"
-        )
+        made, told = signing.sign(file.fileno(), arguments)
     with replacing(target, overwrite=options.overwrite) as signature:
-        signature.write(done.stdout)
+        signature.write(made)
     out.debug(told)
     out.debug(f"{target}: written")
     return 0
