@@ -13,13 +13,16 @@ if TYPE_CHECKING:
 
 
 class Lock:
-    """``with Lock("nft"):`` no other process is inside one of that name. Ends with the process, too."""
+    """``with Lock("nft"):`` no other process is inside one of that name. Ends with the process, too.
 
-    __slots__ = ("_fd", "_path")
+    A program that is given the descriptor `fd` holds it as well, until it ends.
+    """
+
+    __slots__ = ("_path", "fd")
 
     def __init__(self, name: str) -> None:
         self._path = f"{os.path.dirname(state.DIRECTORY)}/cni-{name}.lock"
-        self._fd = -1
+        self.fd = -1
 
     def __enter__(self) -> None:
         os.makedirs(os.path.dirname(self._path), mode=0o755, exist_ok=True)
@@ -29,10 +32,10 @@ class Lock:
         except BaseException:
             os.close(fd)
             raise
-        self._fd = fd
+        self.fd = fd
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        os.close(self._fd)
-        self._fd = -1
+        os.close(self.fd)
+        self.fd = -1

@@ -6,6 +6,7 @@ its own in the kernel; when it has the table there, the answer is yes.
 
 from __future__ import annotations
 
+from cni.lock import Lock
 from linux.netlink.nftables import listing
 from linux.netlink.nftables.objects import IPV4, IPV6
 from linux.netlink.socket import NETFILTER, Socket
@@ -15,11 +16,9 @@ DNAT_CHAIN = "CNI-HOSTPORT-DNAT"
 
 
 def exists(table: str, chain: str, *, v6: bool) -> bool:
-    """Whether there may be such a chain."""
-    with Socket(NETFILTER) as socket:
-        if listing.has_chain(socket, IPV6 if v6 else IPV4, table, chain):
-            return True
-    return has_old(table, v6=v6)
+    """Whether there may be such a chain, once those who change chains have done so: not for them to ask."""
+    with Lock("iptables"), Socket(NETFILTER) as socket:
+        return listing.has_chain(socket, IPV6 if v6 else IPV4, table, chain) or has_old(table, v6=v6)
 
 
 def has_old(table: str, *, v6: bool) -> bool:

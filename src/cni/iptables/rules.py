@@ -132,7 +132,7 @@ class Rules:
 
 def read(*, v6: bool) -> Rules:
     """The rules as they are. CniError 50 where iptables is not installed."""
-    return Rules(_run("ip6tables-save" if v6 else "iptables-save", [], b""))
+    return Rules(_run("ip6tables-save" if v6 else "iptables-save"))
 
 
 def change(v6: bool, edit: Callable[[Rules], object]) -> None:  # noqa: FBT001  a family, not a switch
@@ -141,7 +141,8 @@ def change(v6: bool, edit: Callable[[Rules], object]) -> None:  # noqa: FBT001  
     CniError 50 where iptables is not installed, 11 when others do not stop to change the same rules.
     """
     program = "ip6tables-restore" if v6 else "iptables-restore"
-    with Lock("iptables"):
+    lock = Lock("iptables")
+    with lock:
         for attempt in range(_ATTEMPTS):
             rules = read(v6=v6)
             edit(rules)
@@ -149,7 +150,8 @@ def change(v6: bool, edit: Callable[[Rules], object]) -> None:  # noqa: FBT001  
             if not script:
                 return
             try:
-                _run(program, ["--noflush", "--wait"], script.encode())
+                # It holds the lock as well: when we are killed, nobody looks before it has ended.
+                _run(program, "--noflush", "--wait", text=script.encode(), held=(lock.fd,))
             except CniError:
                 # A rule that was to be deleted may be gone; what is wrong with the edit itself stays wrong.
                 if attempt + 1 == _ATTEMPTS or _is_same_now(script, edit, v6=v6):
@@ -217,9 +219,9 @@ def _is_same_now(script: str, edit: Callable[[Rules], object], *, v6: bool) -> b
     return rules.script() == script
 
 
-def _run(program: str, options: list[str], text: bytes) -> str:
+def _run(program: str, *options: str, text: bytes | None = None, held: Sequence[int] = ()) -> str:
     try:
-        done = process.run([program, *options], input=text, timeout=_TIMEOUT)
+        done = process.run([program, *options], input=text, timeout=_TIMEOUT, pass_fds=held)
     except FileNotFoundError:
         raise CniError(
             PLUGIN_NOT_AVAILABLE,

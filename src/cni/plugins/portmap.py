@@ -171,7 +171,11 @@ def _publish(request: Request, made: Fields) -> None:
 
 
 def status(request: Request) -> None:
-    Config(request)
+    """Code 50 when iptables is wanted and is not there."""
+    if Config(request).backend == "iptables":
+        from cni.iptables import rules
+
+        rules.read(v6=False)
 
 
 def _mappings(request: Request) -> list[Mapping]:

@@ -305,6 +305,10 @@ def test_without_iptables_add_says_so_and_leaves_nothing(
         host.add(network, one)
     assert refused.value.code == PLUGIN_NOT_AVAILABLE
     assert host.left() == nothing
+    for given in (portmap(), {"type": "firewall", "backend": "iptables"}):
+        with pytest.raises(CniError, match="is not installed") as refused:
+            plugin.perform(given["type"], Request("STATUS", {"name": "n", "cniVersion": "1.1.0", **given}))
+        assert refused.value.code == PLUGIN_NOT_AVAILABLE
 
 
 def test_gc_takes_what_is_not_valid(host: Host) -> None:
@@ -320,6 +324,40 @@ def test_gc_takes_what_is_not_valid(host: Host) -> None:
     assert [each.container_id for _, each in state.every() if each.container_id == "c1"] == []
     host.check(network, two)
     host.delete(network, two)
+
+
+@pytest.mark.skipif(shutil.which("iptables-legacy-save") is None, reason="needs iptables-legacy")
+def test_the_iptables_of_before_nftables(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = process.run
+
+    def old(argv: list[str], **options: Any) -> Any:
+        return run([argv[0].replace("tables-", "tables-legacy-"), *argv[1:]], **options)
+
+    monkeypatch.setattr(process, "run", old)
+    outside, one = host.outside(), host.node("c1")
+    firewall = {"type": "firewall", "backend": "iptables", "ingressPolicy": "same-bridge"}
+    network = host.network(bridge(), firewall, portmap())
+    try:
+        host.add(network, one, capability_args=WEB)
+    except CniError as refused:
+        pytest.skip(f"this kernel has no tables for it: {refused.details}")
+    outside.serve(80, "outside")
+    one.serve(80, "one")
+    assert one.ask("192.0.2.2", 80) == "outside 192.0.2.1"
+    assert outside.ask("192.0.2.1", 8080) == "one 192.0.2.2"
+    assert host.ask("127.0.0.1", 8080).startswith("one ")
+    assert subprocess.check_output(["nft", "list", "ruleset"]) == b""
+    host.check(network, one, capability_args=WEB)
+    # Without a record it is found all the same, and without a program where there is nothing.
+    for name in ("bridge", "portmap", "firewall"):
+        state.remove(Request(config={"name": "net1"}, container_id="c1", ifname="eth0"), name)
+    host.delete(network, one, capability_args=WEB)
+    for program in ("iptables-legacy-save", "ip6tables-legacy-save"):
+        text = subprocess.check_output([program], text=True)
+        assert not [
+            line for line in text.splitlines() if "c1" in line or "10.22.0.2" in line or "::2" in line
+        ]
+    assert own_chains() == set()
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import errno
+import json
+import os
 import shutil
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cni import plugin
+from cni import plugin, state
 from cni.errors import CniError
 from cni.request import Request
 from linux import process
@@ -26,6 +29,7 @@ PORTS = [
 WORDS = {"conditionsV4": ["ip", "saddr", "!=", "192.0.2.7"]}
 CASES: dict[str, dict[str, Any]] = {
     "masquerade-iptables": {"type": "bridge", "ipMasq": True, "ipMasqBackend": "iptables"},
+    "masquerade": {"type": "bridge", "ipMasq": True},
     "portmap": {"type": "portmap", "runtimeConfig": {"portMappings": PORTS}},
     "portmap-conditions": {"type": "portmap", "runtimeConfig": {"portMappings": PORTS}, **WORDS},
     "portmap-iptables": {
@@ -137,3 +141,91 @@ def test_rules_are_all_there_or_none(
         else:
             pytest.fail("it never succeeded")
         assert at > 3
+
+
+TRACER = Path(__file__).parents[2] / "faults/tracer.py"
+SAMPLES = 6
+OFFSET = int(os.environ.get("RKT_FAULT_OFFSET", "0"))
+CHAINS = {
+    "iptables": ("masquerade-iptables", "firewall-iptables", "portmap-iptables"),
+    "nftables": ("masquerade", "firewall", "portmap-conditions"),
+}
+SCRIPT = """
+import json, sys
+sys.path.insert(0, {source!r})
+from cni import config, state
+from cni.cache import Attachment, Cache
+from cni.runtime import Runtime
+state.DIRECTORY = {records!r}
+network = config.parse_list({network!r})
+runtime = Runtime(({top!r},), cache=Cache({top!r} + "/cache", durable=False), isolated=False)
+if sys.argv[1] == "gc":
+    runtime.collect(network, ())
+else:
+    getattr(runtime, sys.argv[1])(network, Attachment("c1", "eth0", netns={netns!r}))
+"""
+
+
+def traced(argv: list[str], *options: str) -> dict[str, Any]:
+    """Run a command, kill it, but not what it runs, at the system call that `options` say."""
+    reading, writing = os.pipe()
+    nothing = subprocess.DEVNULL
+    tracer = subprocess.Popen(
+        ["/usr/bin/python3", "-I", str(TRACER), "--action", "kill-root", *options, "--", *argv],
+        stdin=nothing,
+        stdout=nothing,
+        stderr=nothing,
+        preexec_fn=lambda: os.dup2(writing, 3),
+        pass_fds=(3,),
+    )
+    os.close(writing)
+    with os.fdopen(reading, "rb") as stream, tracer:
+        report: dict[str, Any] = json.loads(stream.readline())
+    return report
+
+
+@pytest.mark.parametrize("chain", CHAINS)
+def test_after_a_kill_in_the_middle_one_gc_leaves_no_rules(
+    host: Host, tmp_path: Path, checkout: Path, chain: str
+) -> None:
+    if chain == "iptables" and shutil.which("iptables-restore") is None:
+        pytest.skip("needs iptables")
+    node = host.node("c1")
+    plugins = [config(name, host) for name in CHAINS[chain]]
+    for each in plugins:
+        each.setdefault("capabilities", {})
+    network = json.dumps({"cniVersion": "1.1.0", "name": "net1", "plugins": plugins})
+    script = SCRIPT.format(
+        source=str(checkout / "src"),
+        records=state.DIRECTORY,
+        network=network.encode(),
+        top=str(tmp_path),
+        netns=node.netns,
+    )
+
+    def argv(verb: str) -> list[str]:
+        return ["/usr/bin/python3", "-IS", "-c", script, verb]
+
+    def run(verb: str) -> None:
+        done = subprocess.run(argv(verb), capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+
+    run("add")
+    assert len(rules()) > 5
+    run("delete")
+    run("gc")
+    before = everything(host)
+    assert before["tables"] == []
+    for verb in ("add", "delete"):
+        if verb == "delete":
+            run("add")
+        count = traced(argv(verb))["count"]
+        run("gc")
+        assert everything(host) == before
+        for number in range(SAMPLES):
+            at = 1 + (number * count // SAMPLES + count // SAMPLES // 2 + OFFSET) % count
+            if verb == "delete":
+                run("add")
+            report = traced(argv(verb), "--at", str(at))
+            run("gc")
+            assert everything(host) == before, (verb, at, report)
