@@ -592,3 +592,30 @@ def test_a_plugin_process_loads_little(host: Host, checkout: Path) -> None:
         assert done.returncode == 0, done.stdout + done.stderr
         heavy = {"typing", "re", "enum", "socket", "json", "subprocess", "hashlib", "ipaddress", "pathlib"}
         assert heavy & set(done.stderr.split()) == set()
+
+
+@pytest.mark.parametrize(
+    ("options", "words", "message"),
+    [
+        ({"portIsolation": True}, ("bridge", "link", "set", "PORT", "isolated", "off"), "not isolated"),
+        (
+            {"hairpinMode": True},
+            ("bridge", "link", "set", "PORT", "hairpin", "off"),
+            "hairpin mode of .* is off",
+        ),
+        ({"promiscMode": True}, ("ip", "link", "set", "br0", "promisc", "off"), "br0 is not promiscuous"),
+    ],
+)
+def test_check_sees_modes_that_somebody_changed(
+    host: Host, options: dict[str, Any], words: tuple[str, ...], message: str
+) -> None:
+    node = host.node("c1")
+    network = host.network(bridge(**options))
+    port = host.add(network, node).interfaces[1].name
+    host.check(network, node)
+    command = [word.replace("PORT", port) for word in words]
+    if "PORT" in words:
+        command.insert(3, "dev")
+    subprocess.run(command, check=True)
+    with pytest.raises(CniError, match=message):
+        host.check(network, node)
