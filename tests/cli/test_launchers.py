@@ -16,7 +16,7 @@ from rkt.cli.version import RKT_VERSION
 
 PROGRAMS = [
     name
-    for name, package in (("rkt", "rkt"), ("actool", "appc"), ("cnitool", "cni"))
+    for name, package in (("rkt", "rkt"), ("actool", "appc"), ("cnitool", "cni"), ("acbuild", "acbuild"))
     if (Path(__file__).parent.parent.parent / "src" / package / "cli/main.py").exists()
 ]
 
@@ -25,6 +25,7 @@ VERSIONS = {
     "rkt": "rkt Version: 0.1.0\n",
     "actool": "actool version 0.8.11",
     "cnitool": "cnitool version 1.1.0",
+    "acbuild": "acbuild version 0.4.0",
 }
 
 

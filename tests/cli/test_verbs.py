@@ -25,7 +25,7 @@ CHECKOUT = Path(__file__).parent.parent.parent
 def programs() -> list[Program]:
     return [
         import_module(f"{package}.cli.main").PROGRAM
-        for package in ("rkt", "appc", "cni")
+        for package in ("rkt", "appc", "cni", "acbuild")
         if (CHECKOUT / "src" / package / "cli/main.py").exists()
     ]
 

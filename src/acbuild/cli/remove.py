@@ -16,7 +16,7 @@ EXAMPLES = """\
 """
 DESCRIPTION = """\
 A link is removed, not what it points to. What comes of a dependency of the image can only be left out: with
-`acbuild whitelist`, or after `acbuild squash`.
+`acbuild whitelist add`, or after `acbuild squash`.
 """
 raw = True
 _SYNTAX = Syntax("PATH…", 1, -1, help="paths in the image")
