@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from hashlib import sha512
@@ -373,3 +374,43 @@ def test_words_are_read_as_they_are_written(line: str) -> None:
     words = rules.split(line)
     assert words[-2:] == ["-j", "X"]
     assert rules.split(" ".join(map(rules._quoted, words))) == words
+
+
+@pytest.mark.parametrize("backend", ["nftables", "iptables"])
+def test_s24_of_many_that_ask_for_one_port_at_once_one_gets_it(host: Host, backend: str) -> None:
+    one = host.node("c0")
+    result = host.add(host.network(bridge()), one).to_json("1.1.0")
+    mapping = {"portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]}
+
+    def request(number: int, command: str) -> Request:
+        ips = [{"address": f"10.22.0.{10 + number}/24"}]
+        given = {"name": "net1", "cniVersion": "1.1.0", **portmap(backend=backend), "runtimeConfig": mapping}
+        given["prevResult"] = {**result, "ips": ips}
+        return Request(command, given, container_id=f"c{number}", netns=one.netns, ifname="eth0")
+
+    def ask(number: int) -> int:
+        try:
+            plugin.perform("portmap", request(number, "ADD"))
+        except CniError as refused:
+            return refused.code
+        return 0
+
+    asking, go = os.pipe()
+    children = {}
+    for number in range(1, 17):
+        child = os.fork()
+        if child == 0:
+            os.close(go)
+            os.read(asking, 1)
+            os._exit(ask(number))
+        children[child] = number
+    os.close(go)
+    os.close(asking)
+    codes = {number: os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child, number in children.items()}
+    (winner,) = [number for number, code in codes.items() if code == 0]
+    assert {code for code in codes.values() if code} == {INVALID_CONFIG}
+    plugin.perform("portmap", request(winner, "CHECK"))
+    assert [each.container_id for name, each in state.every() if name == "portmap"] == [f"c{winner}"]
+    for number in codes:
+        plugin.perform("portmap", request(number, "DEL"))
+    assert "8080" not in subprocess.check_output(["nft", "list", "ruleset"], text=True)

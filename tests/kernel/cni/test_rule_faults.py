@@ -98,7 +98,7 @@ def everything(host: Host) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("after", [BEFORE, AFTER])
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [name for name in CASES if name != "masquerade"])
 def test_rules_are_all_there_or_none(
     host: Host, monkeypatch: pytest.MonkeyPatch, name: str, after: bool
 ) -> None:
@@ -144,7 +144,7 @@ def test_rules_are_all_there_or_none(
 
 
 TRACER = Path(__file__).parents[2] / "faults/tracer.py"
-SAMPLES = 6
+SAMPLES = 4
 OFFSET = int(os.environ.get("RKT_FAULT_OFFSET", "0"))
 CHAINS = {
     "iptables": ("masquerade-iptables", "firewall-iptables", "portmap-iptables"),
