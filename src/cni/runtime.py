@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 
-from cni import invoke
+from cni import invoke, plugins
 from cni.cache import Attachment, Cache
 from cni.errors import (
     DECODING_FAILURE,
@@ -87,12 +87,20 @@ class Runtime:
             raise CniError(IO_FAILURE, "failed to set network cached result", str(failed)) from None
         return result
 
-    def delete(self, network: NetworkConfig, attachment: Attachment, *, keep_going: bool = False) -> None:
+    def delete(
+        self,
+        network: NetworkConfig,
+        attachment: Attachment,
+        *,
+        keep_going: bool = False,
+        thorough: bool = False,
+    ) -> None:
         """DEL each plugin, last one first, with the kept result; then forget it.
 
         The first error stops, or with `keep_going` is raised after all were tried; the result is kept for
         another try. Needs no kept result, and passes over one that cannot be read: a container must be
-        removable after a power cut.
+        removable after a power cut. `thorough`: after an executable the built-in plugin of its name does its
+        DEL too, for a namespace that is gone: the reference plugins leave rules then.
         """
         self._check_names(network, attachment)
         try:
@@ -105,6 +113,8 @@ class Runtime:
             request = self._request(network, plugin, attachment, result if known else None)
             try:
                 self._call(network, plugin, "DEL", attachment, request)
+                if thorough and self._is_replaced(plugin.type):
+                    self._call(network, plugin, "DEL", attachment, request, path=())
             except CniError as failed:
                 if not keep_going:
                     raise
@@ -291,8 +301,13 @@ class Runtime:
         command: str,
         attachment: Attachment | None,
         request: dict[str, object],
+        *,
+        path: Sequence[str] | None = None,
     ) -> object:
-        """Run one plugin, ours or another's; an error says which one and at what."""
+        """Run one plugin, ours or another's; an error says which one and at what.
+
+        It is looked for in `path`, which is that of the runtime by default.
+        """
         variables = {
             **self._environment,
             "CNI_COMMAND": command,
@@ -303,7 +318,7 @@ class Runtime:
             "CNI_PATH": ":".join(self.path) or _NOWHERE,
         }
         try:
-            found = invoke.find(plugin.type, self.path)
+            found = invoke.find(plugin.type, self.path if path is None else path)
             if found is not None:
                 text = plugin.text if self._verbatim and _adds_nothing(request, plugin) else None
                 return invoke.execute(found, variables, request, text=text)
@@ -317,6 +332,10 @@ class Runtime:
                 raise
             message = f'plugin type="{plugin.type}" failed ({_VERBS[command]}): {failed.msg}'
             raise CniError(failed.code, message, failed.details, hint=failed.hint) from failed
+
+    def _is_replaced(self, name: str) -> bool:
+        """Whether a built-in plugin has an executable before it."""
+        return plugins.is_builtin(name) and invoke.find(name, self.path) is not None
 
     def _result(self, answer: object, version: str, plugin: PluginConfig) -> Result:
         try:

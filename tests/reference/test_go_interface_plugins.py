@@ -10,8 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from cni.cache import Attachment, Cache
+from cni.config import parse_list
 from cni.plugin import perform
 from cni.request import Request
+from cni.runtime import Runtime
 from linux import namespaces
 
 if TYPE_CHECKING:
@@ -154,3 +157,37 @@ def test_rules_of_newer_go_plugins_are_found_by_their_comments(host: Path) -> No
     subprocess.run(["nft", "flush", "ruleset"], check=True)
     foreign.remove_masquerade("net1", "1234-abcd", "eth0")
     foreign.remove_port_mappings("1234-abcd")
+
+
+@pytest.mark.parametrize("kind", ["bridge", "ptp"])
+def test_a_thorough_del_takes_the_rules_that_gos_leaves_with_a_namespace_gone(host: Path, kind: str) -> None:
+    """As `rkt cni gc` does it, and rkt for its pods: after the Go plugin's DEL comes ours."""
+    gone = host / "netns"
+    gone.touch()
+    subprocess.run(["unshare", f"--net={gone}", "true"], check=True)
+    network = parse_list(
+        json.dumps({
+            "cniVersion": VERSION,
+            "name": "net1",
+            "plugins": [{**config(kind, host), "ipMasq": True}],
+        }).encode()
+    )
+    runtime = Runtime((str(GO),), cache=Cache(str(host / "cache")), environment={"PATH": os.environ["PATH"]})
+    attachment = Attachment("c1", "eth0", netns=str(gone))
+    for thorough in (False, True):
+        runtime.add(network, attachment)
+        assert "10.22.0." in nat_rules()
+        subprocess.run(["umount", gone], check=True)
+        gone.unlink()
+        runtime.delete(network, attachment, thorough=thorough)
+        assert ("10.22.0." in nat_rules()) is not thorough
+        runtime.delete(network, attachment, thorough=True)
+        assert "10.22.0" not in nat_rules()
+        gone.touch()
+        subprocess.run(["unshare", f"--net={gone}", "true"], check=True)
+    subprocess.run(["umount", gone], check=True)
+    assert list((host / "leases").rglob("10.*")) == []
+
+
+def nat_rules() -> str:
+    return subprocess.check_output(["iptables", "-t", "nat", "-S"], text=True)

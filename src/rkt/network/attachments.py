@@ -54,7 +54,8 @@ class Attached:
         Everything is tried; raises the first CniError.
         """
         if self.network is not None:
-            self.runtime.delete(self.network, self.known.attachment, keep_going=True)
+            gone = self.known.lives is False
+            self.runtime.delete(self.network, self.known.attachment, keep_going=True, thorough=gone)
             return
         from cni import plugins
         from cni.plugin import perform
