@@ -195,6 +195,11 @@ def _host_end(request: Request, namespaces: Namespaces, result: Result) -> Link:
                 return candidate
         else:
             found.append(candidate)
+    if not result.interfaces and inside is not None and inside.kind == "veth":
+        # Behind a network of before 0.3.0, whose results name no interfaces.
+        peer = link.get(namespaces.host, inside.peer)
+        if peer is not None and peer.kind == "veth" and peer.peer == inside.index:
+            return peer
     if len(found) != 1:
         names_found = ", ".join(each.name for each in found)
         raise CniError(

@@ -27,11 +27,12 @@ def setup(
     net: Iterable[str],
     manifest: PodManifest,
     local_config: str,
+    remarks: list[str],
 ) -> list[NetInfo]:
     """See `rkt.network.joining.setup`."""
     from rkt.network import joining
 
-    return joining.setup(pod_dir, uuid, netns_path, net, manifest, local_config)
+    return joining.setup(pod_dir, uuid, netns_path, net, manifest, local_config, remarks)
 
 
 def teardown(pod_dir: str, uuid: str) -> None:

@@ -13,7 +13,7 @@ from cni import exclusion, jsontext, volatile
 from cni.errors import CniError
 from cni.fields import Fields
 from rkt.errors import RktError
-from rkt.network import definitions, flags, netinfo, plan, ports
+from rkt.network import bandwidth, definitions, flags, netinfo, plan, ports
 
 TYPE_CHECKING = False  # not from typing: start-up time counts here
 if TYPE_CHECKING:
@@ -34,11 +34,13 @@ def setup(
     net: Iterable[str],
     manifest: PodManifest,
     local_config: str,
+    remarks: list[str],
 ) -> list[NetInfo]:
     """Bring up lo and join the pod `uuid`, whose network namespace is at `netns_path`, to its networks.
 
     `net` holds values of `--net` (`flags.parse_net_flags`); the ports to forward are those of `manifest`.
-    Writes net-info.json. Raises RktError when it cannot be done; then nothing is left of what was.
+    To `remarks` is added what was asked for and cannot be had. Writes net-info.json. Raises RktError when it
+    cannot be done; then nothing is left of what was.
     """
     net = flags.parse_net_flags(net)
     if "host" in flags.split(net):
@@ -47,10 +49,13 @@ def setup(
     if forwards:
         flags.check_ports_allowed(net)
     chosen = definitions.select(net, local_config)
+    rate = bandwidth.limit(manifest)
+    remarks += _unlimited(manifest, rate, chosen)
     _check_plugins(chosen, local_config)
     _load_plugins(chosen)
     os.makedirs(f"{pod_dir}/{plan.DIRECTORY}", mode=0o700, exist_ok=True)
-    wanted = plan.make(uuid, pod_dir, netns_path, definitions.plugin_path(local_config), chosen, forwards)
+    path = definitions.plugin_path(local_config)
+    wanted = plan.make(uuid, pod_dir, netns_path, path, chosen, forwards, rate)
     with _Locks(pod_dir) as locks:
         wanted.save()
         try:
@@ -115,6 +120,20 @@ class _Locks:
         from linux.process import fork_and_read
 
         return fork_and_read(function, pass_fds=self._fds)
+
+
+def _unlimited(manifest: PodManifest, rate: int | None, chosen: list[definitions.Definition]) -> list[str]:
+    """What is not enforced of the isolator for network bandwidth."""
+    if not bandwidth.is_wanted(manifest):
+        return []
+    name = "resource/network-bandwidth"
+    if rate is None:
+        return [f"{name}: not every app of the pod has a limit, and they share its interfaces"]
+    return [
+        f'{name}: interfaces of network "{each.network.name}" have no end on the host to be limited at'
+        for each in chosen
+        if not bandwidth.can_limit(each.network)
+    ]
 
 
 def _check_plugins(chosen: list[definitions.Definition], local_config: str) -> None:
@@ -188,7 +207,9 @@ def _leave(wanted: Plan) -> bytes:
     problems: list[object] = []
     for each in reversed(wanted.joinings):
         try:
-            runtime.delete(each.network, wanted.attachment(each), keep_going=True)
+            attachment = wanted.attachment(each)
+            gone = not os.path.exists(attachment.netns)
+            runtime.delete(each.network, attachment, keep_going=True, thorough=gone)
         except Exception as failed:  # noqa: BLE001  whatever it is, the other networks must be left
             problems.append(f'error deleting network "{each.network.name}": {failed}')
     return jsontext.dumps(problems).encode()

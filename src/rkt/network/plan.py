@@ -16,7 +16,7 @@ from cni.config import NetworkConfig, PluginConfig
 from cni.errors import CniError
 from cni.fields import Fields
 from cni.types import version as versions
-from rkt.network import flags
+from rkt.network import bandwidth, flags
 
 TYPE_CHECKING = False  # not from typing: start-up time counts here
 if TYPE_CHECKING:
@@ -187,11 +187,13 @@ def make(
     path: Sequence[str],
     definitions: Sequence[Definition],
     forwards: Sequence[Forward],
+    rate: int | None = None,
 ) -> Plan:
     """The plan for joining `definitions` in their order, ports going to one of them.
 
     That is, as for rkt, the first that masquerades, else the last. A network whose plugins do not map ports
-    gets the built-in portmap behind them.
+    gets the built-in portmap behind them. `rate`, in bytes a second, is kept by the built-in bandwidth on
+    those that it `can_limit`.
     """
     target = next((place for place, each in enumerate(definitions) if each.masquerades), len(definitions) - 1)
     joinings = []
@@ -199,8 +201,13 @@ def make(
         network = each.network
         capability_args: dict[str, object] = {}
         if forwards and place == target:
-            network = _with_portmap(network)
+            if not any(_CAPABILITY in plugin.capabilities for plugin in network.plugins):
+                network = _with("portmap", _CAPABILITY, network)
             capability_args[_CAPABILITY] = [forward.mapping() for forward in forwards]
+        if rate is not None and bandwidth.can_limit(network):
+            if not bandwidth.has_capability(network):
+                network = _with("bandwidth", bandwidth.CAPABILITY, network)
+            capability_args[bandwidth.CAPABILITY] = bandwidth.capability_argument(rate)
         joinings.append(
             Joining(
                 network,
@@ -259,9 +266,8 @@ def _read(path: str, pod_dir: str) -> Plan:
     )
 
 
-def _with_portmap(network: NetworkConfig) -> NetworkConfig:
-    if any(_CAPABILITY in plugin.capabilities for plugin in network.plugins):
-        return network
+def _with(plugin: str, capability: str, network: NetworkConfig) -> NetworkConfig:
+    """`network` with the built-in `plugin` behind its own, for `capability`."""
     version = "" if versions.at_least(network.version, _CHAINED_SINCE) else versions.LATEST
-    config: dict[str, object] = {"type": "portmap", "capabilities": {_CAPABILITY: True}}
-    return network.extended([PluginConfig("portmap", config, version=version)])
+    config: dict[str, object] = {"type": plugin, "capabilities": {capability: True}}
+    return network.extended([PluginConfig(plugin, config, version=version)])

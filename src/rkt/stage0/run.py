@@ -52,6 +52,8 @@ def run_detached(pod: Pod, invocation: Invocation) -> None:
     try:
         pod.phase = phases.RUN
         _await_ready(pod, child)
+        for remark in (pod.read_text("not-enforced") or "").splitlines():  # its own standard error is nowhere
+            os.write(2, f"run: warning: not enforced: {remark}\n".encode())
     except RktError as error:
         with os.fdopen(reading, "rb", closefd=False) as stream:
             told = jsonfield.obj(jsonfield.parse(stream.read(1 << 16) or b"{}"))

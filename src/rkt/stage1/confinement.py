@@ -287,8 +287,6 @@ def _limits(given: Isolators, missed: list[str]) -> cgroup_limits.Limits:
     shares = given.get(names.CPU_SHARES)
     if shares is not None:
         values["cpu_shares"] = _setting(shares, int)
-    if given.get(names.NETWORK_BANDWIDTH) is not None:
-        missed.append(f"{names.NETWORK_BANDWIDTH}: not enforced by this stage 1")
     return cgroup_limits.Limits(
         memory=values.get("memory"),
         cpu=values.get("cpu"),

@@ -101,16 +101,19 @@ class Pod:
         self.directory = host.data / "pods/run" / self.uuid
         self.directory.mkdir(parents=True)
         self.netns = NETNS / f"cni-{self.uuid}"
+        self.remarks: list[str] = []
 
-    def setup(self, *net: str, ports: list[dict[str, Any]] | None = None) -> list[Any]:
-        manifest = {"acVersion": "0.8.11", "acKind": "PodManifest", "apps": [], "ports": ports or []}
+    def setup(self, *net: str, **manifest: list[dict[str, Any]]) -> list[Any]:
+        """Join the networks `net`; `manifest` is what is in the pod's."""
+        text = json.dumps({"acVersion": "0.8.11", "acKind": "PodManifest", "apps": [], **manifest})
         return network.setup(
             str(self.directory),
             self.uuid,
             str(self.netns),
             network.parse_net_flags(net),
-            PodManifest.parse(json.dumps(manifest).encode()),
+            PodManifest.parse(text.encode()),
             str(self.host.config),
+            self.remarks,
         )
 
     def unpin(self) -> None:
@@ -349,3 +352,37 @@ def test_unknown_networks_and_undeclared_ports_change_nothing(host: Host) -> Non
         pod.setup("none", ports=[mapped])
     assert pod.setup("host") == []
     assert not (pod.directory / "net").exists()
+
+
+def _rates() -> list[int]:
+    """Bytes a second of the token buckets on the host's interfaces."""
+    queues = json.loads(subprocess.check_output(["tc", "-j", "qdisc", "show"]))
+    return [each["options"]["rate"] for each in queues if each["kind"] == "tbf"]
+
+
+def _limit(quantity: str) -> list[dict[str, Any]]:
+    return [{"name": "resource/network-bandwidth", "value": {"default": True, "limit": quantity}}]
+
+
+@pytest.mark.parametrize("kind", ["bridge", "ptp"])
+def test_bandwidth_is_limited_in_both_directions_of_each_interface(host: Host, kind: str) -> None:
+    ipam = {"type": "host-local", "subnet": "10.78.0.0/24"}
+    host.define("10-a.conf", name="a", type=kind, ipam=ipam)
+    pod = host.pod()
+    try:
+        pod.setup("a", isolators=_limit("1M"))
+        assert pod.remarks == []
+        assert _rates() == [1_000_000, 1_000_000], "of its end here, and of an ifb device for what it sends"
+    finally:
+        pod.teardown()
+        subprocess.run(["ip", "link", "delete", "cni0"], check=False, capture_output=True)
+    assert _rates() == []
+
+
+def test_a_network_that_cannot_be_limited_is_told(host: Host) -> None:
+    host.foreign("10-a.conf", "a")
+    pod = host.pod()
+    pod.setup("a", isolators=_limit("1M"))
+    (remark,) = pod.remarks
+    assert 'network "a"' in remark
+    pod.teardown()

@@ -33,6 +33,13 @@ if TYPE_CHECKING:
 COULD_NOT_START = 203
 _READY = b"r"
 _NEWNS = 0x00020000
+# Isolators, by the beginnings of their names, for which the app would need namespaces of its own.
+_NEEDING_NAMESPACES = (
+    "os/linux/capabilities-",
+    "os/linux/seccomp-",
+    "os/unix/sysctl",
+    "resource/network-bandwidth",
+)
 
 
 def run(invocation: Invocation, lock_fd: int) -> int:
@@ -96,12 +103,14 @@ class _Run:
             missed += [
                 f"{isolator.name}: the fly stage1 isolates nothing"
                 for isolator in isolators
-                if isolator.name.startswith(("os/linux/capabilities-", "os/linux/seccomp-", "os/unix/sysctl"))
+                if isolator.name.startswith(_NEEDING_NAMESPACES)
             ]
         if output.is_discarded(1) and not os.path.exists(output.JOURNAL):
             missed.append("output: it is discarded, as the pod is detached and this host has no journal")
         if missed:
             put(f"{self.invocation.pod_dir}/not-enforced", "\n".join(missed) + "\n")
+            for remark in missed:
+                os.write(2, f"run: warning: not enforced: {remark}\n".encode())
         confinement.save(self.invocation.pod_dir, found)
         self.programs = confinement.programs(found, self.app.app)
 

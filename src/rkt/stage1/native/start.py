@@ -90,6 +90,8 @@ class Start:
         if signals.ending():
             _end(init)
             raise RktError("the pod was stopped before it began")
+        for remark in self.not_enforced:
+            os.write(2, f"run: warning: not enforced: {remark}\n".encode())
         return self._supervisor(init, signals)
 
     # -- what bounds the apps
@@ -282,7 +284,13 @@ class Start:
     def _connect(self, init: int) -> list[NetInfo]:
         """Pin the pod's network namespace and join it to its networks; what they told."""
         invocation = self.invocation
-        if not self.own_network or invocation.net == ("none",):
+        if not self.own_network:
+            from rkt.network import bandwidth
+
+            if bandwidth.is_wanted(self.pod.manifest):
+                self.not_enforced.append("resource/network-bandwidth: the interfaces are the host's own")
+            return []
+        if invocation.net == ("none",):
             return []  # the loopback link is PID 1's to bring up; nothing of the host's is touched
         put(f"{invocation.pod_dir}/netns", netns.path(invocation.uuid) + "\n")
         netns.pin(invocation.uuid, init)
@@ -296,6 +304,7 @@ class Start:
                 list(invocation.net),
                 self.sockets.without_activated_ports(self.pod.manifest),
                 invocation.local_config,
+                self.not_enforced,
             )
         )
 
