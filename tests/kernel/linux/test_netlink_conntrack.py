@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 import socket as standard
 import subprocess
 from typing import TYPE_CHECKING
+
+import pytest
 
 from linux import namespaces
 from linux.netlink import conntrack, link
@@ -48,3 +51,50 @@ def test_flows_are_found_and_forgotten(netns: Path) -> None:
         conntrack.forget(filtering, [mapped])  # it ended meanwhile
         left = sorted(each.destination_port for each in conntrack.flows(filtering, family=2))
         assert left == [5354, 5355]
+
+
+# Source and destination; who answers; protocol; ports; what else conntrack(8) wants.
+MADE = [
+    ("10.0.0.1", "10.0.0.2", "10.9.0.2", "udp", 1000, 53, 5353),
+    ("10.0.0.1", "10.0.0.2", "10.0.0.2", "tcp", 1001, 80, 80),
+    ("10.0.0.1", "10.0.0.2", "10.9.0.3", "tcp", 1002, 80, 8080),
+    ("10.0.0.1", "10.0.0.2", "10.9.0.3", "sctp", 1003, 80, 8080),
+    ("fd00::1", "fd00::2", "fd00:9::3", "tcp", 1004, 80, 8080),
+    ("fd00::1", "fd00::2", "fd00:9::4", "udp", 1005, 53, 53),
+]
+STATES = {
+    "tcp": ("--state", "ESTABLISHED"),
+    "sctp": ("--state", "ESTABLISHED", "--orig-vtag", "1", "--reply-vtag", "2"),
+}
+
+
+@pytest.mark.skipif(shutil.which("conntrack") is None, reason="needs conntrack(8)")
+def test_conntrack_agrees(netns: Path) -> None:
+    def tool(*words: str) -> str:
+        command = ["nsenter", f"--net={netns}", "conntrack", *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    for source, destination, answerer, protocol, port, asked, answering in MADE:
+        tool(
+            *("-I", "-p", protocol, "-t", "600", "-s", source, "-d", destination),
+            *("-r", answerer, "-q", source, *STATES.get(protocol, ())),
+            *("--sport", str(port), "--dport", str(asked)),
+            *("--reply-port-src", str(answering), "--reply-port-dst", str(port)),
+        )
+    (filtering,) = open_in(str(netns), NETFILTER)
+    with filtering:
+        for family, mark in ((2, "."), (10, ":")):
+            numbers = {"udp": 17, "tcp": 6, "sctp": 132}
+            wanted = {
+                (numbers[each[3]], each[1], each[5], each[2], each[6]) for each in MADE if mark in each[0]
+            }
+            found = conntrack.flows(filtering, family=family)
+            assert wanted == {
+                (each.protocol, each.destination, each.destination_port, each.answerer, each.answerer_port)
+                for each in found
+            }
+        led = conntrack.flows(filtering, family=2, answerer="10.9.0.3")
+        conntrack.forget(filtering, led)
+        conntrack.forget(filtering, conntrack.flows(filtering, family=10, protocol=6, destination_port=80))
+    listed = [line for family in ("ipv4", "ipv6") for line in tool("-L", "-f", family).splitlines()]
+    assert sorted(int(line.split("sport=")[1].split()[0]) for line in listed) == [1000, 1001, 1005]

@@ -270,3 +270,24 @@ def test_names_that_nft_has_no_place_for_are_refused(kernel: Socket) -> None:
         Transaction(o.add_table(o.INET, "x" * 300)).commit(kernel)
     with pytest.raises(ValueError, match="NUL"):
         o.add_table(o.INET, "a\0b")
+
+
+def test_base_chains_and_what_their_policies_do(netns: Path, kernel: Socket) -> None:
+    rules = """
+table ip a {
+	chain FORWARD { type filter hook forward priority 0; policy drop; }
+	chain other {
+	}
+}
+table inet b {
+	chain in { type filter hook input priority 5; }
+}
+"""
+    subprocess.run(["nsenter", f"--net={netns}", "nft", "-f", "-"], input=rules, text=True, check=True)
+    found = {
+        (each.family, each.table, each.name, each.hook, each.accepts) for each in listing.base_chains(kernel)
+    }
+    assert found == {
+        (o.IPV4, "a", "FORWARD", o.FORWARD, False),
+        (o.INET, "b", "in", o.INPUT, True),
+    }
