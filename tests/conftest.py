@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from linux.probes import Finding
 
 pytest_plugins = (
+    "fixtures.acbuild",
     "fixtures.databases",
     "fixtures.httpsserver",
     "fixtures.images",

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from typing import Self
 
     from acbuild.image import Image
+    from acbuild.tree.places import Places
 
 APPC, OCI = "appc", "oci"
 MODES = (APPC, OCI)
@@ -32,6 +33,7 @@ DIRECTORY = ".acbuild"
 MODE_FILE = "buildMode"
 CURRENT = "currentaci"
 PENDING = "pending"
+JOURNAL = "journal"
 ROOTFS = f"{CURRENT}/rootfs"
 #: What the build was made of, for the provenance: lines of JSON.
 INPUTS = f"{CURRENT}/inputs"
@@ -51,7 +53,7 @@ LOOKING = ()
 class Build:
     """A build in progress, locked. ``with Build.open(work_path, work) as build``."""
 
-    __slots__ = ("_fd", "_image", "_pending", "_work", "mode", "path")
+    __slots__ = ("_fd", "_image", "_pending", "_work", "mode", "path", "repeats")
 
     def __init__(self, path: str, fd: int, mode: str, work: Work | None = None) -> None:
         """`path` is the directory ``.acbuild``; the lock `fd` (or -1) is then the build's to close."""
@@ -61,6 +63,8 @@ class Build:
         self._work = work
         self._image: Image | None = None
         self._pending = False
+        #: Whether the command is one that was killed here, and comes again.
+        self.repeats = False
 
     @classmethod
     def open(cls, work_path: str, work: Work | None = None, *, waiting: Callable[[], None]) -> Self:
@@ -93,6 +97,7 @@ class Build:
         # A failure is told of; what is cut short (^C) is as if it had been killed.
         if self._pending and (value is None or isinstance(value, Exception)):
             os.unlink(f"{self.path}/{PENDING}")
+            self._forget_journal()
         if self._fd >= 0:
             os.close(self._fd)
 
@@ -124,7 +129,7 @@ class Build:
         except FileNotFoundError:
             return
         if work is not None and work.words in {killed, LOOKING}:
-            self._pending = work.words == killed  # gone when this command is through
+            self._pending = self.repeats = work.words == killed  # gone when this command is through
             return
         raise AcbuildError(
             f"`acbuild {' '.join(killed)}` was cut short, and left the files of the image in between",
@@ -135,9 +140,25 @@ class Build:
         """Note that the files are about to change: intent before effect."""
         if self._work is None:
             return  # a build that is nobody else's: it ends with this process
+        if not self.repeats:
+            self._forget_journal()  # of a command that was killed after it was through
         text = "\0".join(self._work.words).encode("utf-8", "surrogateescape")
         files.write_atomically(f"{self.path}/{PENDING}", text, durable=False)
         self._pending = True
+
+    def _forget_journal(self) -> None:
+        try:
+            os.unlink(f"{self.path}/{JOURNAL}")
+        except FileNotFoundError:
+            return
+
+    def places(self) -> Places:
+        """The root filesystem, to be changed: to be used in a ``with``."""
+        from acbuild.tree.journal import Journal
+        from acbuild.tree.places import Places
+
+        journal = None if self._work is None else Journal(f"{self.path}/{JOURNAL}")
+        return Places(self.rootfs, self.path, journal, repeats=self.repeats)
 
     def note_input(self, line: bytes) -> None:
         """Add a line to the list of what the build is made of."""

@@ -6,7 +6,7 @@ import os
 
 from acbuild import provenance
 from acbuild.errors import AcbuildError, NotFound
-from acbuild.tree.places import Places, cleaned
+from acbuild.tree.places import cleaned
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def into(
     for source in sources:
         if not os.path.lexists(source):
             raise AcbuildError(f"no such file or directory: {source}")
-    with Places(build.rootfs, build.path) as places:
+    with build.places() as places:
         owner = owners.parse(chown, places.root) if chown else None
         build.about_to_change()
         if to_directory:
@@ -46,11 +46,11 @@ def into(
 def remove(build: Build, paths: Sequence[str]) -> None:
     """Remove what is at `paths` of the image. NotFound, before anything is removed, for what is not there."""
     names = [cleaned(path) for path in paths]
-    with Places(build.rootfs, build.path) as places:
+    with build.places() as places:
         for name, path in zip(names, paths, strict=True):
             if name == ".":
                 raise AcbuildError(f"{path}: the root of the image cannot be removed")
-            if not places.kind(name):
+            if not places.kind(name) and not build.repeats:
                 raise NotFound(path)
         build.about_to_change()
         for name in names:

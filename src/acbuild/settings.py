@@ -9,7 +9,8 @@ class Settings(NamedTuple):
     """`source` and `target` are the images of the context-free mode, "" without it.
 
     `modify_mode` is the mode that ``--modify-appc`` or ``--modify-oci`` asks for, "" without one: then
-    `source` and `target` are the same file.
+    `source` and `target` are the same file. `store` is rkt's data directory ("": the usual one), the others
+    its directories of configuration: trusted keys and credentials are there.
     """
 
     work_path: str = "."
@@ -18,6 +19,8 @@ class Settings(NamedTuple):
     target: str = ""
     modify_mode: str = ""
     store: str = ""
+    system_config: str = "/usr/lib/rkt"
+    local_config: str = "/etc/rkt"
 
     @property
     def free(self) -> bool:

@@ -82,6 +82,8 @@ FLAGS = (
     GlobalFlag("modify-oci", "FILE", "apply the command to this OCI image, in place"),
     GlobalFlag("modify", "FILE", "as --modify-appc, for old scripts", hidden=True),
     GlobalFlag("store", "DIR", "rkt's data directory, to look for images in (default: /var/lib/rkt)"),
+    GlobalFlag("system-config", "DIR", "rkt's system configuration: trusted keys (default: /usr/lib/rkt)"),
+    GlobalFlag("local-config", "DIR", "rkt's local configuration (default: /etc/rkt)"),
     GlobalFlag("debug", "", "say more: the trail of causes of an error, and timings"),
     GlobalFlag("color", "WHEN", "colour messages: auto, always, never (default: auto)"),
 )
@@ -144,6 +146,8 @@ def settings(flags: Mapping[str, object]) -> object:
         target=target,
         modify_mode=mode,
         store=text("store"),
+        system_config=text("system-config") or "/usr/lib/rkt",
+        local_config=text("local-config") or "/etc/rkt",
     )
 
 

@@ -81,9 +81,13 @@ def _execute(options: Options, out: Output, name: str, lines: list[Line], direct
 
     given = session.settings_of(options)
     for line in lines:
-        flags: dict[str, object] = {"work-path": directory, "no-history": not given.history}
-        if given.store:
-            flags["store"] = given.store
+        flags: dict[str, object] = {
+            "work-path": directory,
+            "no-history": not given.history,
+            "store": given.store,
+            "system-config": given.system_config,
+            "local-config": given.local_config,
+        }
         code = _call(options, out, f"{name}:{line.number}", line.words, flags)
         if code:
             return code

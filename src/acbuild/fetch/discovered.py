@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from appc.schema.image import Dependency, ImageManifest
     from appc.types.image_id import ImageID
 
-#: rkt's directories of configuration: its trusted keys, its credentials.
-SYSTEM, LOCAL = "/usr/lib/rkt", "/etc/rkt"
 #: Bytes of a download when nothing better is known.
 IMAGE_LIMIT = 16 << 30
 
@@ -40,7 +38,7 @@ def download(
 
     if stores.insecure:
         say(f"warning: {name}: its signature is not checked")
-    with Client(load((SYSTEM, LOCAL)), insecure_http=stores.insecure, agent="acbuild") as client:
+    with Client(load(stores.config), insecure_http=stores.insecure, agent="acbuild") as client:
         endpoint = _endpoint(client, name, labels)
         try:
             return _fetch(client, stores, endpoint, name, labels, wanted, say)
@@ -86,7 +84,7 @@ def _fetch(
     keys: list[PublicKey] = []
     made = None
     if not stores.insecure:
-        keys = [trusted.key for trusted in KeyStore(SYSTEM, LOCAL).trusted(name)]
+        keys = [trusted.key for trusted in KeyStore(*stores.config).trusted(name)]
         made = signature.read(client.document(endpoint.asc, limit=SIGNATURE_LIMIT))
         try:
             signature.candidates(made, keys)

@@ -39,15 +39,18 @@ def cache_directory() -> str:
 class Stores:
     """The stores that may be used. What was fetched without its signature is used only if `insecure`."""
 
-    def __init__(self, rkt: str, cache: str, *, insecure: bool) -> None:
+    def __init__(self, rkt: str, cache: str, config: tuple[str, str], *, insecure: bool) -> None:
+        """`config` are rkt's system and local configuration: what is fetched is checked by them."""
         self.insecure = insecure
+        self.config = config
         self.own = f"{cache}/{'unverified' if insecure else 'verified'}"
         self._all = [rkt, f"{cache}/verified", *([self.own] if insecure else [])]
 
     @classmethod
     def of(cls, settings: Settings, *, insecure: bool) -> Stores:
         """Those that the global flags and the environment name."""
-        return cls(settings.store or RKT, cache_directory(), insecure=insecure)
+        config = settings.system_config, settings.local_config
+        return cls(settings.store or RKT, cache_directory(), config, insecure=insecure)
 
     def resolve(self, text: str) -> ImageID:
         """The image whose ID begins with `text`."""

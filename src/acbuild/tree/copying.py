@@ -167,7 +167,7 @@ class _Copier:
     def _directory(self, path: str) -> bool:
         """Have a directory at `path`; True when it was made, and so has its properties still to get."""
         if self._places.is_directory(path):
-            return False
+            return path in self._places.unfinished
         if self._places.kind(path):
             raise AcbuildError(f"/{path}: is no directory, but is to become one", hint="remove it first")
         os.close(self._places.made(path))

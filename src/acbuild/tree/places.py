@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from acbuild.tree.journal import Journal
+
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY
 
 
@@ -48,15 +50,25 @@ class Places:
     Links are followed as far as they stay inside, as they would be when the image is run.
     """
 
-    def __init__(self, rootfs: str, context: str = "") -> None:
-        """`context` is the directory of the build."""
+    def __init__(
+        self, rootfs: str, context: str = "", journal: Journal | None = None, *, repeats: bool = False
+    ) -> None:
+        """`context` is the directory of the build; with `repeats` the `journal` is that of a killed command."""
         self.root = Root.open(rootfs)
+        self._journal = journal
         status = os.stat(context or rootfs, follow_symlinks=False)
         #: Device and inode of what must not be copied into itself.
         self.context = status.st_dev, status.st_ino
         self._made_at = source_date_epoch() or 0
         #: Directories that were there before: identity to an fd and the times to put back.
         self._kept: dict[tuple[int, int], tuple[str, int, int]] = {}
+        #: Directories that the killed command made: they may lack all that they are to have.
+        self.unfinished: set[str] = set()
+        if journal is not None and repeats:
+            self.unfinished, kept = journal.read()
+            for path, (accessed, modified) in kept.items():
+                if self.is_directory(path):
+                    self._kept[self._identity(path)] = path, accessed, modified
 
     def __enter__(self) -> Self:
         return self
@@ -69,6 +81,16 @@ class Places:
                 self._restore(path, accessed, modified)
         finally:
             self.root.close()
+            if self._journal is not None:
+                self._journal.close()
+
+    def _identity(self, path: str) -> tuple[int, int]:
+        fd = self.directory(path)
+        try:
+            status = os.fstat(fd)
+            return status.st_dev, status.st_ino
+        finally:
+            os.close(fd)
 
     def _restore(self, path: str, accessed: int, modified: int) -> None:
         try:
@@ -85,7 +107,11 @@ class Places:
     def changing(self, fd: int, path: str) -> None:
         """Something in the open directory `fd`, at `path`, is about to change: its times are to stay."""
         status = os.fstat(fd)
-        self._kept.setdefault((status.st_dev, status.st_ino), (path, status.st_atime_ns, status.st_mtime_ns))
+        identity = status.st_dev, status.st_ino
+        if identity not in self._kept:
+            self._kept[identity] = path, status.st_atime_ns, status.st_mtime_ns
+            if self._journal is not None:
+                self._journal.kept(path, status.st_atime_ns, status.st_mtime_ns)
 
     def forget(self, path: str) -> None:
         """The directory `path` has got the times that are meant."""
@@ -99,23 +125,32 @@ class Places:
     def made(self, path: str) -> int:
         """An fd of the directory `path` (cleaned), made with all above it where it is missing: 0755."""
         try:
-            return self.directory(path)
+            fd = self.directory(path)
         except FileNotFoundError:
             pass
+        else:
+            if path in self.unfinished:
+                self._finish(fd)
+            return fd
         above, _, name = path.rpartition("/")
         parent = self.made(above or ".")
         try:
             self.changing(parent, above or ".")
+            if self._journal is not None:
+                self._journal.made(path)
             try:
                 os.mkdir(name, 0o755, dir_fd=parent)
             except FileExistsError:
                 raise FileNotFoundError(errno.ENOENT, "is a link to nothing", path) from None
             fd = os.open(name, _DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
-            os.fchmod(fd, 0o755)
-            os.utime(fd, (self._made_at, self._made_at))
+            self._finish(fd)
             return fd
         finally:
             os.close(parent)
+
+    def _finish(self, fd: int) -> None:
+        os.fchmod(fd, 0o755)
+        os.utime(fd, (self._made_at, self._made_at))
 
     def kind(self, path: str) -> int:
         """The type bits of what is at `path` (cleaned), of a link itself; 0 for nothing."""
