@@ -4,9 +4,7 @@ from __future__ import annotations
 
 
 class OciError(Exception):
-    """A failure that the user can read. `hint` says what to do about it."""
-
-    exit_code = 1
+    """A failure that the user can read. `hint` says what to do; exit codes are the command's affair."""
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)

@@ -46,6 +46,8 @@ class Unpacked(NamedTuple):
     devices: int = 0
     attributes: int = 0
     walls: tuple[str, ...] = ()
+    #: Bytes of all files.
+    size: int = 0
 
 
 def unpack(source: Source, directory: int | str, *, limits: Limits = DEFAULT) -> Unpacked:
@@ -65,23 +67,23 @@ def unpack(source: Source, directory: int | str, *, limits: Limits = DEFAULT) ->
             tap = Tap(opened.chunks(), source.diff_id)
             tree = Tree(limits, alone=True)
             tree.start()
-            devices = _write(tar.TarReader(iter(tap), limits, rooted=True), tree, unpacker)
+            devices, size = _write(tar.TarReader(iter(tap), limits, rooted=True), tree, unpacker)
             unpacker.finish()
             whiteouts, opaques = _orders(tree, devices)
             described, implied = _directories(tree, whiteouts)
             names = [sorted(map(_text, part)) for part in (whiteouts, opaques, described, implied)]
-            counts = [unpacker.devices, unpacker.attributes]
+            counts = [unpacker.devices, unpacker.attributes, size]
             return json.dumps([tap.diff_id, tree.links_below, *names, *counts]).encode()
 
         target = directory if isinstance(directory, int) else root
         with cage.start(work, directory=target, keep=opened.fds(), file_size=limits.size) as child:
-            diff_id, links, *parts, devices, attributes = json.loads(child.result())
+            diff_id, links, *parts, devices, attributes, size = json.loads(child.result())
             opened.finish(passes=1)
             if not links:
                 check_diff_id(source.diff_id, diff_id, 0)
             whiteouts, opaques, described, implied = (frozenset(map(_bytes, part)) for part in parts)
             return Unpacked(
-                diff_id, links, whiteouts, opaques, described, implied, devices, attributes, child.walls
+                diff_id, links, whiteouts, opaques, described, implied, devices, attributes, child.walls, size
             )
     finally:
         opened.close()
@@ -97,18 +99,24 @@ def _bytes(name: str) -> bytes:
     return name.encode("latin-1")
 
 
-def _write(reader: tar.TarReader, tree: Tree, unpacker: Unpacker) -> set[bytes]:
-    """Write the entries; the names of devices, which are left out. A link into another layer ends it."""
+def _write(reader: tar.TarReader, tree: Tree, unpacker: Unpacker) -> tuple[set[bytes], int]:
+    """Write the entries; the names of devices, which are left out, and the bytes of all files.
+
+    A link into another layer ends it.
+    """
     devices: set[bytes] = set()
+    size = 0
     for ordinal, entry in enumerate(reader):
         if not tree.add(ordinal, entry):
             continue
         if tree.links_below:
-            return devices
+            break
+        if entry.kind is tar.FILE:
+            size += entry.size
         if entry.kind in {tar.CHARACTER_DEVICE, tar.BLOCK_DEVICE}:
             devices.add(entry.name)
         unpacker.add(entry, reader.content())
-    return devices
+    return devices, size
 
 
 def _orders(tree: Tree, devices: set[bytes]) -> tuple[set[bytes], set[bytes]]:

@@ -47,12 +47,13 @@ def _root(pod: Pod, app: str) -> int:
         path = f"stage1/rootfs/opt/stage2/{app}/rootfs"
         return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=pod.fd)
     tree = pod.read_text(f"appsinfo/{app}/treeStoreID") or ""
-    lower_path = pod.read_text(f"appsinfo/{app}/rootfs-path") or ""
+    lowers = [pod.read_text(f"appsinfo/{app}/rootfs-path") or ""]
+    lowers += (pod.read_text(f"appsinfo/{app}/layers") or "").splitlines()
     fds = []
     try:
         fds.append(os.open(f"overlay/{tree}/upper/{app}", _PATH, dir_fd=pod.fd))
         try:
-            fds.append(os.open(lower_path, _PATH))
+            fds.extend(os.open(path, _PATH) for path in lowers)
         except FileNotFoundError as error:
             raise RktError(f"the rendered image of app {app!r} is gone from the store") from error
         mounted = overlay.detached(fds)

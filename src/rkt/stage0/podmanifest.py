@@ -50,6 +50,7 @@ _PROTOCOLS = ("tcp", "udp", "sctp")
 _LARGEST = 2**63 - 1
 #: Where a stage1 reads how to connect the streams of an app (rkt's names).
 STREAM_ANNOTATION = "coreos.com/rkt/stage2/"
+_ENTRYPOINT, _CMD = "appc.io/docker/entrypoint", "appc.io/docker/cmd"
 
 
 class Image(NamedTuple):
@@ -119,12 +120,12 @@ def _app(wanted: AppOptions, image: Image) -> App:
                 f"image {image.manifest.name} has no app section and --exec argument is not provided"
             )
         app = App(user=str(os.getuid()), group=str(os.getgid()))
-    program = app.exec if wanted.exec is None else (wanted.exec,)
-    if not program and not wanted.args:
+    command = _command(wanted, app, image.manifest.annotations)
+    if not command:
         raise RktError(
             f"image {image.manifest.name} has no program to run and --exec argument is not provided"
         )
-    changes: dict[str, object] = {"exec": (*program, *wanted.args)}
+    changes: dict[str, object] = {"exec": command}
     for field in ("user", "group", "supplementary_gids"):
         if (value := getattr(wanted, field)) is not None:
             changes[field] = value
@@ -138,6 +139,28 @@ def _app(wanted: AppOptions, image: Image) -> App:
         kept = app.isolators.without((isolator.name, *_REPLACED.get(isolator.name, ())))
         app = app.replace(isolators=Isolators((*kept, isolator)))
     return app.replace(**changes)
+
+
+def _command(wanted: AppOptions, app: App, annotations: Annotations) -> tuple[str, ...]:
+    """What is executed. Arguments go behind the image's own, but take the place of Docker's Cmd.
+
+    An image that was one of Docker's says in annotations (docker2aci's) which part is which.
+    """
+    if wanted.exec is not None:
+        return wanted.exec, *wanted.args
+    if wanted.args:
+        entrypoint, cmd = (_words(annotations.get(name)) for name in (_ENTRYPOINT, _CMD))
+        if (entrypoint or cmd) and entrypoint + cmd == app.exec:
+            return *entrypoint, *wanted.args
+    return *app.exec, *wanted.args
+
+
+def _words(text: str | None) -> tuple[str, ...]:
+    """The list of words in an annotation; none where it is none."""
+    try:
+        return jsonfield.listed(jsonfield.string)(jsonfield.parse((text or "[]").encode()))
+    except ValueError:
+        return ()
 
 
 def _stream_modes(wanted: AppOptions) -> dict[str, str]:

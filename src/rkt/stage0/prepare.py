@@ -87,11 +87,13 @@ def _fill(pod: Pod, store: Store, data_dir: str, wanted: Preparation) -> None:
 
 
 def _add_app(pod: Pod, store: Store, name: str, image: str, *, overlay: bool) -> None:
-    tree = store.tree(image)
+    tree = store.tree(image, flat=not overlay)
     os.mkdir(f"{pod.path}/appsinfo/{name}", 0o755)
     _put(pod, f"appsinfo/{name}/manifest", store.manifest_bytes(image))
     _put(pod, f"appsinfo/{name}/treeStoreID", tree.id.encode())
     _put(pod, f"appsinfo/{name}/rootfs-path", tree.rootfs_path.encode())
+    if len(tree.lowers) > 1:
+        _put(pod, f"appsinfo/{name}/layers", "\n".join(tree.lowers[1:]).encode())
     rootfs = f"{pod.path}/stage1/rootfs/opt/stage2/{name}/rootfs"
     if overlay:
         os.makedirs(rootfs, mode=0o755)
@@ -109,7 +111,7 @@ def _add_app(pod: Pod, store: Store, name: str, image: str, *, overlay: bool) ->
 
 def _add_stage1(pod: Pod, store: Store, image: str) -> None:
     """Copy the tree of a stage 1 image into the pod: it writes there, and a copy cannot leak like a mount."""
-    tree = store.tree(image)
+    tree = store.tree(image, flat=True)
     _put(pod, "stage1TreeStoreID", tree.id.encode())
     _copy(tree.rootfs_path, f"{pod.path}/stage1/rootfs")
     _put(pod, "stage1/manifest", store.manifest_bytes(image))

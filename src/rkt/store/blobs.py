@@ -69,6 +69,21 @@ def receive(paths: Paths, file: BinaryIO, *, limits: Limits | None = None) -> In
         raise
 
 
+def receive_record(paths: Paths, record: bytes, manifest: bytes) -> Incoming:
+    """The record of an image of layers in a nameless file of the store, as `receive` does it for archives."""
+    from hashlib import sha512
+
+    make_directory(paths.temporary)
+    make_directory(paths.blobs)
+    fd = files.anonymous_file(paths.temporary, file_mode(paths.blobs))
+    try:
+        files.write_all(fd, record)
+    except BaseException:
+        os.close(fd)
+        raise
+    return Incoming(f"sha512-{sha512(record).hexdigest()}", manifest, fd)
+
+
 def commit(paths: Paths, incoming: Incoming) -> bool:
     """Put the archive and its manifest in place, durably; False when the store had it already.
 
@@ -127,12 +142,29 @@ def require(paths: Paths, image_id: str) -> str:
     return image_id
 
 
-def open_blob(paths: Paths, image_id: str) -> BinaryIO:
-    """The archive, to read."""
+def open_stored(paths: Paths, image_id: str) -> BinaryIO:
+    """What the ID is the hash of, to read: an archive, or the record of an image of layers."""
     try:
         return open(paths.blob(image_id), "rb")
     except FileNotFoundError:
         raise NoSuchImage(f"no image {image_id[:39]} in the store") from None
+
+
+def is_record(fd: int) -> bool:
+    """Whether what is stored is the record of an image of layers (`rkt.store.oci.records`): no archive
+    begins so."""
+    return os.pread(fd, 1, 0) == b"{"
+
+
+def open_blob(paths: Paths, image_id: str) -> BinaryIO:
+    """The archive, to read; of an image of layers one that is made now, in a file without a name."""
+    file = open_stored(paths, image_id)
+    if not is_record(file.fileno()):
+        return file
+    with file:
+        from rkt.store.oci import archive, records
+
+        return archive.unnamed(paths, records.read(file.fileno()))
 
 
 def manifest_bytes(paths: Paths, image_id: str) -> bytes:
@@ -145,10 +177,7 @@ def manifest_bytes(paths: Paths, image_id: str) -> bytes:
             return data
     except FileNotFoundError:
         pass
-    from appc.aci import reader
-
-    with open_blob(paths, image_id) as blob:
-        data = reader.read_manifest(blob)
+    data = manifest_inside(paths, image_id)
     path = paths.manifest(image_id)
     try:
         make_directory(os.path.dirname(path))
@@ -156,6 +185,18 @@ def manifest_bytes(paths: Paths, image_id: str) -> bytes:
     except OSError:
         pass  # a full disk, or a store that we may only read: the answer is the same
     return data
+
+
+def manifest_inside(paths: Paths, image_id: str) -> bytes:
+    """The manifest from the archive or record itself."""
+    with open_stored(paths, image_id) as blob:
+        if is_record(blob.fileno()):
+            from rkt.store.oci import records
+
+            return records.read(blob.fileno()).image_manifest.encode()
+        from appc.aci import reader
+
+        return reader.read_manifest(blob)
 
 
 def touch(paths: Paths, image_id: str) -> None:

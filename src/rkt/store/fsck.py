@@ -44,6 +44,7 @@ def check(store: Store, *, repair: bool, note: Callable[[str], object]) -> Findi
             repairs.extend(f"removed {name}, which a killed process left" for name in left)
             rows = _check_images(store, problems, repairs, repair=repair, note=note)
             count = _check_trees(store, problems, repairs, repair=repair, note=note)
+            _check_layers(store, problems, repairs, repair=repair, note=note)
             _check_index(store, rows, problems, repairs)
         finally:
             os.close(lock)
@@ -76,20 +77,34 @@ def _check_images(
     return rows
 
 
+def _check_layers(
+    store: Store, problems: list[str], repairs: list[str], *, repair: bool, note: Callable[[str], object]
+) -> None:
+    """What images of layers are made of, and the layers themselves."""
+    if not os.path.isdir(store.paths.content):
+        return
+    from rkt.store.oci import checking
+
+    try:
+        checking.check_blobs(store.paths, problems, repairs, repair=repair, note=note)
+        checking.check_layers(store, problems, repairs, repair=repair, note=note, limits=store.limits())
+    except RktError as error:
+        problems.append(str(error))
+
+
 def _check_image(store: Store, image_id: str, repairs: list[str]) -> tuple[str | None, str]:
     """What is wrong with an archive, and the name in its manifest; a wrong copy of the manifest is mended."""
-    from appc.aci import reader
     from appc.errors import AppcError
     from appc.schema.image import ImageManifest
 
     try:
-        with blobs.open_blob(store.paths, image_id) as blob:
+        with blobs.open_stored(store.paths, image_id) as blob:
             found = blobs.digest(blob.fileno())
             if found != image_id:
                 return f"the archive is damaged: its hash is {found[:39]}", ""
-            inside = reader.read_manifest(blob)
+        inside = blobs.manifest_inside(store.paths, image_id)
         name = str(ImageManifest.parse(inside).name)
-    except (AppcError, OSError) as error:
+    except (AppcError, RktError, ValueError, OSError) as error:
         return str(error), ""
     if blobs.manifest_bytes(store.paths, image_id) != inside:
         os.unlink(store.paths.manifest(image_id))
@@ -109,6 +124,8 @@ def _check_trees(
         try:
             expected = trees.expected_hash(store.paths, name)
             found = trees.measure(f"{store.paths.tree(name)}/rootfs").hash
+            for layer in trees.layer_names(store.paths, name):
+                os.stat(f"{store.paths.layers}/{layer}/rootfs")
         except OSError as error:
             expected, found = "", str(error)
         if found == expected:

@@ -118,7 +118,8 @@ def collect(
 ) -> None:
     """Collect what is not used. `grace` in seconds: an image used since then stays.
 
-    Images that prepared or running pods were made of stay, too. One failure does not keep the rest.
+    Images that prepared or running pods were made of stay, too. One failure does not keep the rest. Of images
+    of layers it is layers that no tree has, and blobs that no image has.
     """
     with Alone(store.data_dir):
         used = used_by_pods(store.data_dir)
@@ -140,6 +141,10 @@ def collect(
                 removed_image(image)
             except (RktError, OSError) as error:
                 failed(image.id, error)
+        if os.path.isdir(store.paths.content):
+            from rkt.store.oci import collecting
+
+            collecting.collect(store.paths, grace=grace, failed=failed)
 
 
 def collect_temporary(store: Store) -> list[str]:

@@ -21,7 +21,18 @@ _HEX = "0123456789abcdef"
 class Paths:
     """The paths of one store. Nothing is made until something is to be written."""
 
-    __slots__ = ("blobs", "cas", "database", "image_locks", "manifests", "temporary", "tree_locks", "trees")
+    __slots__ = (
+        "blobs",
+        "cas",
+        "content",
+        "database",
+        "image_locks",
+        "layers",
+        "manifests",
+        "temporary",
+        "tree_locks",
+        "trees",
+    )
 
     def __init__(self, data_dir: str) -> None:
         self.cas = f"{data_dir}/cas"
@@ -29,6 +40,8 @@ class Paths:
         self.blobs = f"{self.cas}/blob/sha512"
         self.manifests = f"{self.cas}/imageManifest/sha512"
         self.trees = f"{self.cas}/tree"
+        self.content = f"{self.cas}/oci"
+        self.layers = f"{self.cas}/layer"
         self.temporary = f"{self.cas}/tmp"  # noqa: S108 (no shared directory)
         self.image_locks = f"{self.cas}/imagelocks"
         self.tree_locks = f"{self.cas}/treestorelocks"

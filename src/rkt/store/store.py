@@ -21,8 +21,11 @@ if TYPE_CHECKING:
     from appc.aci.limits import Limits
     from appc.render import Image, Step
     from appc.schema.image import Dependency, ImageManifest
+    from oci.convert.to_manifest import Origin
+    from oci.image import Image as OciImage
     from rkt.store.blobs import Incoming
     from rkt.store.index import Index, Remote, Row
+    from rkt.store.oci.records import Record
     from rkt.store.trees import Tree
 
 
@@ -154,6 +157,84 @@ class Store:
         if remote is not None:
             index.put_remote(remote._replace(image_id=image_id))
 
+    def import_layers(
+        self,
+        image: OciImage,
+        origin: Origin,
+        reference: str = "",
+        *,
+        note: Callable[[str], object],
+        check: Callable[[ImageManifest], object] | None = None,
+        limits: Limits | None = None,
+    ) -> ImageID:
+        """Make the OCI image, whose blobs are those of `content`, an image of the store, durably (D1).
+
+        `reference` is the whole name by which it was asked for. `note` is told what appc cannot say of it,
+        `check` as for `import_aci`. The caller holds `oci.content.InUse` since it began to bring the blobs.
+        """
+        from rkt.store.oci import importing
+
+        notes: list[str] = []
+        limits = limits or self.limits()
+        record = importing.record_of(self.paths, image, origin, reference, notes, limits=limits)
+        for text in notes:
+            note(text)
+        with self._shared():
+            incoming = blobs.receive_record(self.paths, record.encode(), record.image_manifest.encode())
+            try:
+                manifest = self._accept(incoming, None, check, any_platform=False)
+                make_directory(self.paths.image_locks)
+                lock = files.lock_file(self.paths.image_lock(incoming.image_id), exclusive=True)
+                try:
+                    if not blobs.commit(self.paths, incoming):
+                        os.utime(self.paths.blob(incoming.image_id))  # of its name it is the newest again
+                    self._note(incoming.image_id, manifest, latest=False, remote=None)
+                finally:
+                    os.close(lock)
+            finally:
+                os.close(incoming.fd)
+        blobs.touch(self.paths, incoming.image_id)
+        return ImageID(incoming.image_id)
+
+    def record(self, image_id: str) -> Record | None:
+        """What an image of layers is made of; None for one that is an archive. NoSuchImage."""
+        with blobs.open_stored(self.paths, image_id) as file:
+            if not blobs.is_record(file.fileno()):
+                return None
+            from rkt.store.oci import records
+
+            try:
+                return records.read(file.fileno())
+            except ValueError as error:
+                raise RktError(
+                    f"image {image_id[:39]}: its record is damaged: {error}",
+                    hint=f"remove it with `rkt image rm {image_id[:39]}` and fetch it again",
+                ) from None
+
+    def _reference(self, image_id: str) -> str:
+        """The name by which an image of layers was asked for, "" if it has none: without reading the rest."""
+        from appc import jsonfield
+
+        with blobs.open_stored(self.paths, image_id) as file:
+            if not blobs.is_record(file.fileno()):
+                return ""
+            try:
+                found = jsonfield.obj(jsonfield.parse(file.read())).get("reference")
+            except ValueError:
+                return ""
+            return found if isinstance(found, str) else ""
+
+    def find_reference(self, name: str, reference: str) -> ImageID | None:
+        """The image called `name` that was last fetched as `reference`."""
+        found: list[tuple[float, str]] = []
+        for row in self.index().named(name) or [row for row in self._unindexed() if row.name == name]:
+            try:
+                if self._reference(row.image_id) == reference:
+                    found.append((os.stat(self.paths.blob(row.image_id)).st_mtime, row.image_id))
+            except (FileNotFoundError, NoSuchImage):
+                continue  # removed: the row is stale
+        return ImageID(max(found)[1]) if found else None
+
     def resolve(self, prefix: str) -> ImageID:
         """The image whose ID begins with `prefix`; RktError `ambiguous image ID: …`, or NoSuchImage."""
         return ImageID(blobs.resolve(self.paths, prefix))
@@ -169,7 +250,7 @@ class Store:
         return ImageManifest.parse(self.manifest_bytes(image_id))
 
     def open_blob(self, image_id: str) -> BinaryIO:
-        """The uncompressed archive, to read."""
+        """The uncompressed archive, to read; that of an image of layers is made for the purpose."""
         return blobs.open_blob(self.paths, image_id)
 
     def find(self, name: str, labels: Mapping[str, str] | None = None) -> ImageID | None:
@@ -232,10 +313,15 @@ class Store:
             except (RktError, ValueError, OSError):
                 continue
             version = manifest.labels.get("version") or ""
-            size = blob.st_size + sizes.get(image_id, 0)
+            size = self._size(image_id, blob.st_size) + sizes.get(image_id, 0)
             imported, used = blob.st_mtime, max(used, blob.st_mtime)
             found.append(ImageInfo(ImageID(image_id), manifest.name, version, imported, used, size))
         return sorted(found, key=lambda image: (image.import_time, image.id))
+
+    def _size(self, image_id: str, size: int) -> int:
+        """Bytes of an archive, or of all layers: those that images share count for each."""
+        record = self.record(image_id)
+        return size if record is None else record.size
 
     def _tree_sizes(self) -> dict[str, int]:
         from rkt.store import trees
@@ -317,16 +403,24 @@ class Store:
             )
         return found
 
-    def tree(self, image_id: str, *, render: bool = True) -> Tree:
-        """The rendered tree of the image. A missing one is made, or NoSuchImage without `render`."""
+    def tree(self, image_id: str, *, render: bool = True, flat: bool = False) -> Tree:
+        """The rendered tree of the image. A missing one is made, or NoSuchImage without `render`.
+
+        That of an image of layers is a stack of them if an overlay shows the image so; with `flat` it is one
+        directory in any case.
+        """
         from rkt.store import trees
 
+        if flat and (record := self.record(image_id)) is not None:
+            return self._layered_tree(image_id, record, render=render, flat=True)
         if not self.manifest(image_id).dependencies:
             # What most images are: made of themselves alone. Then a warm start needs no rendering code.
             found = trees.find(self.paths, trees.tree_name((image_id,)))
             if found is not None:
                 blobs.touch(self.paths, image_id)
                 return found
+            if (record := self.record(image_id)) is not None:
+                return self._layered_tree(image_id, record, render=render, flat=False)
         steps = self.steps(image_id)
         found = trees.find(self.paths, trees.tree_id(steps))
         if found is None:
@@ -341,14 +435,30 @@ class Store:
             blobs.touch(self.paths, used)
         return found
 
+    def _layered_tree(self, image_id: str, record: Record, *, render: bool, flat: bool) -> Tree:
+        from rkt.store.oci import trees
+
+        found = trees.find(self.paths, image_id, flat=flat)
+        if found is None:
+            if not render:
+                raise NoSuchImage(f"image {image_id[:39]} has not been rendered")
+            with self._shared():
+                found = trees.make(self.paths, image_id, record, flat=flat, limits=self.limits())
+        blobs.touch(self.paths, image_id)
+        return found
+
     def verify(self, image_id: str) -> str:
         """Compare the rendered tree with the hash it had when it was made; that hash. RktError if it differs.
 
-        An image without a tree is rendered first, which checks the archive.
+        An image without a tree is rendered first, which checks the archive. A layer is compared with what it
+        is unpacked from; the answer for a stack of layers is its name.
         """
         from rkt.store import trees
 
         tree = self.tree(image_id)
+        if len(tree.lowers) > 1 and (record := self.record(image_id)) is not None:
+            self._verify_layers(record)
+            return tree.id
         expected = trees.expected_hash(self.paths, tree.id)
         found = trees.measure(tree.rootfs_path).hash
         if found != expected:
@@ -357,6 +467,18 @@ class Store:
                 hint="the tree was changed since it was rendered; `rkt image fsck --repair` removes it",
             )
         return found
+
+    def _verify_layers(self, record: Record) -> None:
+        from rkt.store.oci import content, layers
+
+        with content.InUse(self.paths):
+            for layer in record.layers:
+                problem = layers.compare(self.paths, layer, content.blobs(self.paths), self.limits())
+                if problem is not None:
+                    raise RktError(
+                        f"layer {layer.diff_id}: {problem}",
+                        hint="it was changed since it was unpacked; `rkt image fsck --repair` removes it",
+                    )
 
     # --- the index, and where images came from
 

@@ -24,8 +24,15 @@ if TYPE_CHECKING:
     from rkt.store.paths import Paths
 
 
+#: In a tree that is made of layers: their directories below cas/layer, the topmost first, one a line.
+LAYERS = "layers"
+
+
 class Tree(NamedTuple):
-    """A rendered tree. `lowers` are the directories for an overlay mount, the topmost first."""
+    """A rendered tree. `lowers` are the directories for an overlay mount, the topmost first.
+
+    The files of an image are all in `rootfs_path` unless there are more `lowers` than this one.
+    """
 
     id: str
     rootfs_path: str
@@ -49,8 +56,25 @@ def tree_name(images: Sequence[str]) -> str:
 
 def find(paths: Paths, name: str) -> Tree | None:
     """The tree, if it has been rendered."""
+    return found(paths, name) if os.path.isdir(f"{paths.tree(name)}/rootfs") else None
+
+
+def found(paths: Paths, name: str) -> Tree:
+    """The tree, which is there."""
     rootfs = f"{paths.tree(name)}/rootfs"
-    return Tree(name, rootfs, (rootfs,)) if os.path.isdir(rootfs) else None
+    return Tree(name, rootfs, (rootfs, *(f"{paths.layers}/{one}/rootfs" for one in layer_names(paths, name))))
+
+
+def layer_names(paths: Paths, name: str) -> list[str]:
+    """The directories of the layers that the tree is made of, the topmost first; none for a rendered one."""
+    try:
+        fd = os.open(f"{paths.tree(name)}/{LAYERS}", os.O_RDONLY | os.O_CLOEXEC)
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    try:
+        return os.read(fd, 1 << 20).decode("ascii", "replace").split()
+    finally:
+        os.close(fd)
 
 
 def render(
@@ -65,8 +89,8 @@ def render(
     make_directory(paths.tree_locks)
     lock = files.lock_file(paths.tree_lock(name), exclusive=True)
     try:
-        if (found := find(paths, name)) is not None:
-            return found
+        if (known := find(paths, name)) is not None:
+            return known
         make_directory(paths.trees)
         make_directory(paths.temporary)
         temporary = files.temporary_directory(paths.temporary, name)
@@ -75,8 +99,7 @@ def render(
             os.rename(directory, paths.tree(name))
             temporary.keep()
             files.sync_directory(paths.trees)
-        rootfs = f"{paths.tree(name)}/rootfs"
-        return Tree(name, rootfs, (rootfs,))
+        return found(paths, name)
     finally:
         os.close(lock)
 
@@ -111,15 +134,20 @@ def _fill(
         ("image", str(steps[-1].image_id).encode()),
         ("rendered", b""),
     ):
-        fd = os.open(f"{directory}/{name}", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with open(fd, "wb") as file:
-            file.write(data)
+        put(directory, name, data)
     files.sync_filesystem(directory)
+
+
+def put(directory: str, name: str, data: bytes) -> None:
+    """Write a new file of a tree in the making."""
+    fd = os.open(f"{directory}/{name}", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    with open(fd, "wb") as file:
+        file.write(data)
 
 
 def _check(paths: Paths, image_ids: Iterable[str]) -> None:
     for image_id in image_ids:
-        with blobs.open_blob(paths, image_id) as blob:
+        with blobs.open_stored(paths, image_id) as blob:
             if blobs.digest(blob.fileno()) != image_id:
                 raise RktError(
                     f"image {image_id[:39]}: the archive in the store is damaged",

@@ -17,6 +17,8 @@ from rkt.stage1 import confinement
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rkt.stage1.native.plan import AppPlan, VolumePlan
 
 _PRIVATE = api.MountFlag.PRIVATE
@@ -24,7 +26,9 @@ _PATH_DIR = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 
 
 def root_of_app(app: AppPlan, pod_dir: str, *, layered: bool, userns: int | None, shift: int | None) -> int:
-    """The root filesystem of an app: an overlay of its image's tree and a directory of the pod, or a copy.
+    """The root filesystem of an app: an overlay of a directory of the pod and its image's tree, or a copy.
+
+    The tree is one directory, or several layers; then the first holds nothing but the root's properties.
 
     With `userns`, whose root is the host's ID `shift`, every layer is mapped, so that files belong on disk to
     the IDs that the app sees, whatever range the pod has: nothing needs a chown, and an export needs none
@@ -32,13 +36,16 @@ def root_of_app(app: AppPlan, pod_dir: str, *, layered: bool, userns: int | None
     """
     if not layered:
         return idmap.mapped(f"{pod_dir}/stage1/rootfs/opt/stage2/{app.name}/rootfs", userns)
-    fds = [idmap.mapped(app.lower, userns), idmap.mapped(f"{pod_dir}/overlay/{app.tree_id}", userns)]
+    fds: list[int] = []
     try:
-        fds.extend(os.open(f"{kind}/{app.name}", _PATH_DIR, dir_fd=fds[1]) for kind in ("upper", "work"))
+        own = idmap.mapped(f"{pod_dir}/overlay/{app.tree_id}", userns)
+        fds.append(own)
+        fds.extend(os.open(f"{kind}/{app.name}", _PATH_DIR, dir_fd=own) for kind in ("upper", "work"))
+        fds.extend(idmap.mapped(path, userns) for path in (app.lower, *app.below))
         return overlay.detached(
-            fds[:1],
+            fds[3:],
+            fds[1],
             fds[2],
-            fds[3],
             attributes=api.Attribute.NODEV,
             source=f"rkt-{app.name}",
             owner=None if shift is None else (shift, shift),
@@ -91,7 +98,7 @@ def make_empty(wanted: VolumePlan, app: AppPlan | None = None, path: str = "") -
     ordinary = wanted.mode in {None, 0o755} and not wanted.uid and not wanted.gid
     os.makedirs(os.path.dirname(wanted.source), mode=0o755, exist_ok=True)
     image = app if app is not None and ordinary and confinement.from_docker(app.image) else None
-    if image is not None and _seed(wanted.source, image.lower, path):
+    if image is not None and _seed(wanted.source, image, path):
         return
     try:
         os.mkdir(wanted.source)
@@ -101,11 +108,11 @@ def make_empty(wanted: VolumePlan, app: AppPlan | None = None, path: str = "") -
     os.chmod(wanted.source, 0o755 if wanted.mode is None else wanted.mode)
 
 
-def _seed(target: str, lower: str, path: str) -> bool:
+def _seed(target: str, image: AppPlan, path: str) -> bool:
     """Copy the image's directory at `path` to `target`; False when the image has none there."""
     from rkt.store import copytree
 
-    with Root.open(lower) as root:
+    with Root(image_files(image.lower, image.below)) as root:
         try:
             source = root.open_file(path, _PATH_DIR)
         except OSError:
@@ -117,6 +124,19 @@ def _seed(target: str, lower: str, path: str) -> bool:
     finally:
         os.close(source)
     return True
+
+
+def image_files(lower: str, below: Sequence[str]) -> int:
+    """The files of an image as a descriptor: its tree, or its layers as a read-only overlay."""
+    if not below:
+        return os.open(lower, _PATH_DIR)
+    fds: list[int] = []
+    try:
+        fds.extend(os.open(path, _PATH_DIR) for path in (lower, *below))
+        return overlay.detached(fds, attributes=api.Attribute.NODEV)
+    finally:
+        for fd in fds:
+            os.close(fd)
 
 
 def host_sysfs() -> int:

@@ -44,7 +44,10 @@ class MountPlan(NamedTuple):
 
 
 class AppPlan(NamedTuple):
-    """One app: what it is and where its files are. `lower` is the image's rendered tree on the host."""
+    """One app: what it is and where its files are.
+
+    `lower` is the image's tree on the host, `below` are the layers that lie under it, the topmost first.
+    """
 
     name: str
     image_id: str
@@ -54,6 +57,7 @@ class AppPlan(NamedTuple):
     read_only_rootfs: bool
     tree_id: str
     lower: str
+    below: tuple[str, ...] = ()
 
 
 class PodPlan(NamedTuple):
@@ -96,7 +100,20 @@ def _app(pod_dir: str, runtime: RuntimeApp, volumes: dict[str, VolumePlan]) -> A
         read_only_rootfs=runtime.read_only_root_fs,
         tree_id=_read(pod_dir, f"appsinfo/{name}/treeStoreID").decode(),
         lower=_read(pod_dir, f"appsinfo/{name}/rootfs-path").decode(),
+        below=_layers(pod_dir, name),
     )
+
+
+def _layers(pod_dir: str, app: str) -> tuple[str, ...]:
+    """The directories of layers, if the app's tree is made of some."""
+    try:
+        fd = os.open(f"{pod_dir}/appsinfo/{app}/layers", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return ()
+    try:
+        return tuple(os.fsdecode(os.read(fd, _MANIFEST)).splitlines())
+    finally:
+        os.close(fd)
 
 
 def mounts(
