@@ -83,7 +83,7 @@ def read_signature(data: bytes) -> Signature:
     """The one detached signature that a file holds, armored or not. MalformedError for everything else."""
     if len(data) > SIGNATURE_LIMIT:
         raise MalformedError(f"the signature has {len(data)} bytes, the limit is {SIGNATURE_LIMIT}")
-    binary = data if data[:1] >= b"\x80" else _armored(data, b"SIGNATURE", "a detached signature")
+    binary = data if data[:1] >= b"\x80" else dearmored(data, b"SIGNATURE", "a detached signature")
     packets = list(_packets(binary))
     if len(packets) != 1 or packets[0].tag != _SIGNATURE:
         count = sum(packet.tag == _SIGNATURE for packet in packets)
@@ -154,7 +154,7 @@ def read_keys(data: bytes, *, armored_only: bool = True) -> list[PublicKey]:
             )
         binary = data
     else:
-        binary = _armored(data, b"PUBLIC KEY BLOCK", "an armored public key")
+        binary = dearmored(data, b"PUBLIC KEY BLOCK", "an armored public key")
     keys: list[list[Packet]] = []
     for packet in _packets(binary):
         if packet.tag in {_SECRET_KEY, _SECRET_SUBKEY}:
@@ -191,7 +191,7 @@ def _fingerprint(packet: Packet) -> str:
     return hashlib.sha1(head + packet.body, usedforsecurity=False).hexdigest().upper()
 
 
-def _armored(data: bytes, kind: bytes, wanted: str) -> bytes:
+def dearmored(data: bytes, kind: bytes, wanted: str) -> bytes:
     """The bytes inside the one armor block that `data` consists of (RFC 4880, section 6)."""
     found = _ARMOR.fullmatch(data)
     if found is None or found["kind"] != kind:

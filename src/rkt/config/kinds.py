@@ -1,4 +1,7 @@
-"""The kinds `paths` (`paths.d`), `stage1` (`stage1.d`), `pods` (`pods.d`) and `images` (`images.d`)."""
+"""The kinds `paths` (`paths.d`), `stage1` (`stage1.d`), `pods` (`pods.d`) and `images` (`images.d`).
+
+Those of registries are in `registries`.
+"""
 
 from __future__ import annotations
 

@@ -17,12 +17,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from appc.http.auth import Credentials
+    from oci.registry.settings import Rule
     from rkt.config.auth import Auth
+    from rkt.config.registries import Policy
 
 
 class Config(NamedTuple):
     """Everything that is configured: credentials by domain and registry, paths, the default stage1,
-    pods, limits of images."""
+    pods, limits of images, registries, and what is believed of them."""
 
     auth: dict[str, Auth]
     docker_auth: dict[str, Auth]
@@ -30,6 +32,8 @@ class Config(NamedTuple):
     stage1: Stage1
     private_users: bool
     image_limits: dict[str, int]
+    registries: dict[str, Rule]
+    policies: dict[str, Policy]
 
     def credentials(self) -> Credentials:
         """What the web client needs."""
@@ -72,20 +76,30 @@ class Config(NamedTuple):
             entries.append({"rktVersion": "v1", "rktKind": "pods", "privateUsers": False})
         if self.image_limits:
             entries.append({"rktVersion": "v1", "rktKind": "images", "limits": self.image_limits})
+        for registry, rule in sorted(self.registries.items()):
+            entries.append({
+                "rktVersion": "v1",
+                "rktKind": "registries",
+                "registries": [registry],
+                "mirrors": list(rule.mirrors),
+                "plainHttp": rule.plain_http,
+                "blocked": rule.blocked,
+            })
+        for name, policy in sorted(self.policies.items()):
+            entries.append({
+                "rktVersion": "v1",
+                "rktKind": "imagePolicy",
+                "names": [name],
+                "accept": list(policy.accept),
+                "lookaside": policy.lookaside,
+            })
         return {"stage0": entries}
 
 
 def load(directories: Iterable[str]) -> Config:
     """The configuration of `directories`, the weakest first. Credentials override each other one by one."""
-    from rkt.config.auth import read_directory
-
     directories = list(directories)
-    auth: dict[str, Auth] = {}
-    docker: dict[str, Auth] = {}
-    for directory in directories:
-        domains, registries = read_directory(directory)
-        auth.update(domains)
-        docker.update(registries)
+    auth, docker = load_auth(directories)
     return Config(
         auth,
         docker,
@@ -93,7 +107,42 @@ def load(directories: Iterable[str]) -> Config:
         load_stage1(directories),
         load_private_users(directories),
         load_image_limits(directories),
+        load_registries(directories),
+        load_policies(directories),
     )
+
+
+def load_auth(directories: Iterable[str]) -> tuple[dict[str, Auth], dict[str, Auth]]:
+    """Only the credentials: by domain, and by registry."""
+    from rkt.config.auth import read_directory
+
+    auth: dict[str, Auth] = {}
+    docker: dict[str, Auth] = {}
+    for directory in directories:
+        domains, registries = read_directory(directory)
+        auth.update(domains)
+        docker.update(registries)
+    return auth, docker
+
+
+def load_registries(directories: Iterable[str]) -> dict[str, Rule]:
+    """Only how registries are reached, by registry."""
+    from rkt.config.registries import read_registries
+
+    merged: dict[str, Rule] = {}
+    for directory in directories:
+        merged |= read_registries(directory)
+    return merged
+
+
+def load_policies(directories: Iterable[str]) -> dict[str, Policy]:
+    """Only what vouches for images of layers, by name or beginning of names."""
+    from rkt.config.registries import read_policies
+
+    merged: dict[str, Policy] = {}
+    for directory in directories:
+        merged |= read_policies(directory)
+    return merged
 
 
 def load_paths(directories: Iterable[str]) -> Paths:

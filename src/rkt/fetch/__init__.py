@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from appc.types.image_id import ImageID
     from console.output import Output
     from rkt.fetch.argument import Source
+    from rkt.fetch.layered import Layered
     from rkt.fetch.remote import Remote
     from rkt.settings import GlobalOptions
     from rkt.store import Store
@@ -72,16 +73,16 @@ class _Fetcher:
 
     def one(self, source: Source, signature: str | None = None, wanted: Dependency | None = None) -> ImageID:
         """One image without its dependencies."""
-        from rkt.fetch.argument import DOCKER, FILE, HASH, URL
+        from rkt.fetch.argument import DOCKER, DOCKER_ARCHIVE, FILE, HASH, OCI, URL
 
         match source.kind:
             case kind if kind == HASH:
                 return self._store.resolve(source.value)
             case kind if kind == DOCKER:
-                raise RktError(
-                    f"{source.text}: images of Docker registries cannot be fetched yet",
-                    hint="convert the image to an ACI and fetch that file",
-                )
+                return self._by_reference(source, signature)
+            case kind if kind in {OCI, DOCKER_ARCHIVE}:
+                self._messages.detail(f"using image from {source.text}")
+                return self._layered().file(source, signature)
             case kind if kind == FILE:
                 self._messages.say(f"using image from file {source.value}")
                 return self.remote().file(source.value, signature)
@@ -100,6 +101,26 @@ class _Fetcher:
             raise self._unable("URL", source)
         self._messages.detail(f'remote fetching from URL "{_without_secrets(source.value)}"')
         return self.remote().url(source.value, signature)
+
+    def _by_reference(self, source: Source, signature: str | None) -> ImageID:
+        """An image of a registry. What a digest names is never out of date."""
+        from rkt.fetch import reference as references
+
+        wanted = references.parse(source)
+        if self._policy != UPDATE or wanted.digest is not None:
+            found = references.in_store(self._store, wanted)
+            if found is not None:
+                self._messages.detail(f"using image from local store for url docker://{wanted}")
+                return found
+        if self._policy == NEVER:
+            raise self._unable("docker URL", source)
+        self._messages.detail(f'remote fetching from URL "docker://{wanted}"')
+        return self._layered().registry(wanted, signature)
+
+    def _layered(self) -> Layered:
+        from rkt.fetch.layered import Layered
+
+        return Layered(self._settings, self._store, self._messages)
 
     def _by_name(self, source: Source, signature: str | None, wanted: Dependency | None) -> ImageID:
         # A dependency may be for any platform; a name that a user gives is for this one.

@@ -1,4 +1,4 @@
-"""What an image argument means: an ID in the store, a file, an address, a name, or Docker's spelling.
+"""What an image argument means: an ID in the store, a file, an address, a name, an image of layers.
 
 The order of the rules is rkt's, so that every argument means what it meant there.
 """
@@ -15,19 +15,25 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 HASH, FILE, URL, NAME, DOCKER = "hash", "file", "url", "name", "docker"
+OCI, DOCKER_ARCHIVE = "oci", "docker-archive"
+#: Skopeo's and podman's spellings of images in files; what is there tells directory from archive.
+_FILES = {"oci": OCI, "oci-archive": OCI, "docker-archive": DOCKER_ARCHIVE}
 
 
 class Source(NamedTuple):
     """An argument, understood. `text` is what was typed.
 
     `value` is the beginning of an ID, a path, an address, an image's name, or a Docker reference; `labels`
-    belong to a name.
+    belong to a name. Of a layout or docker archive `inside` says which image of it ("" for the only one), and
+    `digest` what it must be.
     """
 
     kind: str
     text: str
     value: str
     labels: Mapping[str, str] | None = None
+    inside: str = ""
+    digest: str = ""
 
 
 def parse(text: str) -> Source:
@@ -41,11 +47,14 @@ def parse(text: str) -> Source:
         return _archive(text, text, scheme)
     if scheme == "cimd":
         return _cimd(text)
+    if scheme in _FILES and (found := _image_file(text, scheme)) is not None:
+        return found
     if not scheme and _is_path(text):
         return Source(FILE, text, text)
     if scheme and text[len(scheme) :].startswith("://"):
         raise RktError(
-            f"{text}: images cannot be fetched by {scheme}", hint="use https, http, file or docker"
+            f"{text}: images cannot be fetched by {scheme}",
+            hint="use https, http, file, docker, oci or docker-archive",
         )
     return _name(text, text)
 
@@ -64,6 +73,21 @@ def _is_path(text: str) -> bool:
     if text.startswith("/") or os.path.exists(text):
         return True
     return ":" not in text and ("./" in text or text.endswith(".aci"))
+
+
+def _image_file(text: str, scheme: str) -> Source | None:
+    """``oci:PATH[:NAME][@DIGEST]``; None for what can only be the name of an image called ``oci``."""
+    rest = text[len(scheme) + 1 :]
+    rest, at, digest = rest.partition("@sha")
+    digest = "sha" + digest if at else ""
+    path = rest
+    while path and not os.path.exists(path) and ":" in path:
+        path = path.rpartition(":")[0]
+    if not os.path.exists(path):
+        path = rest.partition(":")[0]
+        if not path.startswith(("/", ".")):
+            return None
+    return Source(_FILES[scheme], text, path, inside=rest[len(path) + 1 :], digest=digest)
 
 
 def _archive(text: str, address: str, scheme: str) -> Source:

@@ -388,15 +388,20 @@ def _read_signature(path: str) -> bytes:
     from appc.openpgp import SIGNATURE_LIMIT
 
     try:
-        fd = _open_regular(path, "error opening signature file")
+        return read_regular(path, "error opening signature file", SIGNATURE_LIMIT)
     except RktError as error:
         error.hint = (
             "sign it with `gpg --armor --detach-sign --output FILE.aci.asc FILE.aci`, name the signature "
             "with --signature, or switch the check off with --insecure-options=image"
         )
         raise
+
+
+def read_regular(path: str, problem: str, limit: int) -> bytes:
+    """The content of a regular file of the user's, at most one byte more than `limit`."""
+    fd = _open_regular(path, problem)
     try:
-        return os.read(fd, SIGNATURE_LIMIT + 1)
+        return os.read(fd, limit + 1)
     finally:
         os.close(fd)
 
