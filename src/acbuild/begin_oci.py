@@ -46,21 +46,16 @@ def fill(context: str, start: str, *, insecure: bool, say: Callable[[str], None]
 
 def _local(build: Build, path: str, start: str, say: Callable[[str], None]) -> None:
     from oci import source
-    from oci.errors import NoSuchImage
 
     directory = f"{build.path}/{CURRENT}"
     is_directory = os.path.isdir(path)
-    if not is_directory or os.path.lexists(f"{path}/oci-layout"):
-        try:
-            with source.opened(path, None, Platform.of_host()) as found:
-                image = found.image
-                tag = found.names[0] if found.names else oci_image.LATEST
-                _image(build, image, tag.rpartition(":")[2] or oci_image.LATEST)
-                provenance.note(build, f"file:{start}", {"sha256": image.descriptor.digest.hex})
-                return
-        except NoSuchImage:
-            if is_directory:
-                raise
+    if os.path.lexists(f"{path}/oci-layout") if is_directory else _is_image(path):
+        with source.opened(path, None, Platform.of_host()) as found:
+            image = found.image
+            tag = found.names[0] if found.names else oci_image.LATEST
+            _image(build, image, tag.rpartition(":")[2] or oci_image.LATEST)
+            provenance.note(build, f"file:{start}", {"sha256": image.descriptor.digest.hex})
+            return
     from acbuild.begin import from_directory, unpacked
 
     if is_directory:
@@ -80,18 +75,47 @@ def _local(build: Build, path: str, start: str, say: Callable[[str], None]) -> N
     oci_image.new_image(directory, config).save()
 
 
+def _is_image(path: str) -> bool:
+    """Whether the file is an image layout or what `docker save` writes; else it is an archive of files."""
+    from oci import docker_archive, layout
+    from oci.members import Members
+
+    with Members(path) as members:
+        return layout.MARKER in members or docker_archive.is_one(members)
+
+
 def _image(build: Build, image: Image, tag: str) -> None:
-    """Take over `image`: its layers as they are, and what they come to as the root filesystem."""
+    """Take over `image`: its layers as they are, and what they come to as the root filesystem.
+
+    Manifest and configuration are written anew, in OCI's form: an archive of `docker save` has no manifest.
+    """
+    from oci import blobs
     from oci.layers import flatten
     from oci.layers.flatten import Source
 
     directory = f"{build.path}/{CURRENT}"
     new = oci_image.OciImage(
-        directory, image.config, tuple(image.manifest.layers), image.manifest.annotations, tag, None
+        directory,
+        image.config,
+        tuple(one._replace(media_type=_oci_type(one.media_type)) for one in image.manifest.layers),
+        image.manifest.annotations,
+        tag,
+        None,
     )
     with ExitStack() as stack:
-        copied = image.copy_to(new.blobs)
-        sources = [Source(stack.enter_context(copied.open_layer(one)), one.diff_id) for one in copied.layers]
+        sources = []
+        for layer in image.layers:
+            blobs.copy(image.blobs, layer.descriptor, new.blobs)
+            file = stack.enter_context(new.blobs.open(layer.descriptor))
+            sources.append(Source(file, layer.diff_id))
         flatten.to_directory(sources, build.rootfs)
     new.save()
     layers.note_base(build)
+
+
+def _oci_type(media_type: str) -> str:
+    """OCI's name for the kind of a layer: its compression is what Docker's names end with, too."""
+    from oci.types import media
+
+    ending = media_type.replace(".", "+").rpartition("+")[2]
+    return media.layer(ending if ending in {"gzip", "zstd"} else "none")

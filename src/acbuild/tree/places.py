@@ -53,7 +53,7 @@ class Places:
     def __init__(
         self, rootfs: str, context: str = "", journal: Journal | None = None, *, repeats: bool = False
     ) -> None:
-        """`context` is the directory of the build; with `repeats` the `journal` is that of a killed command."""
+        """`context` is that of the build; with `repeats` the `journal` is that of a killed command."""
         self.root = Root.open(rootfs)
         self._journal = journal
         status = os.stat(context or rootfs, follow_symlinks=False)

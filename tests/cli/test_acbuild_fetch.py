@@ -1,0 +1,133 @@
+"""acbuild with images that are not here yet: rkt's store, discovery, dependencies, registries."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from fixtures.openpgp import Owner, armor
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from conftest import Rkt
+    from fixtures.acbuild import Acbuild
+    from fixtures.publisher import Publisher
+
+NAME = "localhost/app"
+
+
+def trusting(acbuild: Acbuild, owner: Owner) -> list[str]:
+    """Flags with which acbuild trusts `owner`, and looks at no directory of the host."""
+    keys = acbuild.directory / "etc/trustedkeys/prefix.d/localhost"
+    keys.mkdir(parents=True, exist_ok=True)
+    (keys / owner.fingerprint.lower()).write_bytes(owner.armored())
+    (acbuild.directory / "usr").mkdir(exist_ok=True)
+    place = acbuild.directory
+    return [f"--local-config={place}/etc", f"--system-config={place}/usr", f"--store={place}/rkt"]
+
+
+def published(publisher: Publisher, owner: Owner | None, name: str = NAME, **more: object) -> Path:
+    image = publisher.aci(name, **more)
+    made = armor(owner.key.signature(image.read_bytes())) if owner is not None else None
+    publisher.publish(image, name, signature=made)
+    return image
+
+
+def test_an_image_found_by_discovery_is_verified_and_kept(acbuild: Acbuild, publisher: Publisher) -> None:
+    owner = Owner()
+    published(publisher, owner)
+    flags = trusting(acbuild, owner)
+    acbuild(*flags, "begin", NAME)
+    assert (acbuild.rootfs / "file").read_text() == "hello\n"
+    assert acbuild.manifest()["name"] == NAME
+    acbuild("end")
+    publisher.server.page(f"/{NAME}-latest-linux-amd64.aci", b"gone")
+    acbuild(*flags, "begin", NAME)
+    acbuild("end")
+
+
+def test_an_image_without_a_good_signature_needs_a_word(acbuild: Acbuild, publisher: Publisher) -> None:
+    owner, stranger = Owner(), Owner()
+    flags = trusting(acbuild, owner)
+    published(publisher, stranger)
+    assert "unknown entity" in acbuild(*flags, "begin", NAME, code=1).stderr
+    published(publisher, None, "localhost/unsigned")
+    acbuild(*flags, "begin", "localhost/unsigned", code=1)
+    assert not (acbuild.directory / ".acbuild").exists()
+    told = acbuild(*flags, "begin", "--insecure", "localhost/unsigned").stderr
+    assert "not checked" in told
+    acbuild("end")
+    # what was fetched so does not count as verified afterwards
+    acbuild(*flags, "begin", "localhost/unsigned", code=1)
+
+
+def test_another_image_than_was_asked_for(acbuild: Acbuild, publisher: Publisher) -> None:
+    owner = Owner()
+    image = publisher.aci("localhost/other")
+    publisher.publish(image, NAME, signature=armor(owner.key.signature(image.read_bytes())))
+    assert "expected" in acbuild(*trusting(acbuild, owner), "begin", NAME, code=1).stderr
+
+
+def test_rkts_store_is_asked_first(acbuild: Acbuild, publisher: Publisher, rkt: Rkt) -> None:
+    image = publisher.aci("localhost/stored", content=b"stored\n")
+    image_id = rkt("--insecure-options=image", "fetch", "--full", image).stdout.strip()
+    store = f"--store={rkt.directory / 'data'}"
+    for start in ("localhost/stored", image_id[:20]):
+        acbuild(store, "begin", start)
+        assert (acbuild.rootfs / "file").read_text() == "stored\n"
+        acbuild("end")
+    assert "no image" in acbuild(store, "begin", "sha512-" + "0" * 20, code=1).stderr
+
+
+@pytest.mark.parametrize("order", [("b", "c"), ("c", "b")])
+def test_squash_renders_the_last_dependency_on_top(
+    acbuild: Acbuild, publisher: Publisher, rkt: Rkt, order: tuple[str, str]
+) -> None:
+    """Defect C2 of the reference: it laid the first dependency on top."""
+    for name in order:
+        image = publisher.aci(f"localhost/{name}", content=name.encode())
+        rkt("--insecure-options=image", "fetch", image)
+    store = f"--store={rkt.directory / 'data'}"
+    (acbuild.directory / "own").write_text("own")
+    acbuild("begin")
+    acbuild("set-name", "example.com/top")
+    for name in order:
+        acbuild("dependency", "add", f"localhost/{name}")
+    acbuild("copy", "own", "/own")
+    acbuild("copy", "own", "/left-out")
+    acbuild("whitelist", "add", "/own", "/file")
+    acbuild(store, "squash")
+    assert {path.name: path.read_text() for path in acbuild.rootfs.iterdir()} == {
+        "own": "own",
+        "file": order[1],
+    }
+    manifest = acbuild.manifest()
+    assert "dependencies" not in manifest
+    assert "pathWhitelist" not in manifest
+    assert sorted(os.listdir(acbuild.directory / ".acbuild/currentaci")) == ["inputs", "manifest", "rootfs"]
+
+
+def test_a_dependency_that_is_missing_changes_nothing(acbuild: Acbuild, publisher: Publisher) -> None:
+    flags = trusting(acbuild, Owner())
+    acbuild("begin")
+    acbuild("dependency", "add", "localhost/absent")
+    before = acbuild.manifest()
+    acbuild(*flags, "squash", code=1)
+    assert acbuild.manifest() == before
+
+
+def test_wrong_id_and_size_of_a_dependency(acbuild: Acbuild, publisher: Publisher) -> None:
+    owner = Owner()
+    flags = trusting(acbuild, owner)
+    published(publisher, owner)
+    acbuild("begin")
+    acbuild("dependency", "add", NAME, "--image-id", "sha512-" + "0" * 128)
+    assert "but the dependency is on" in acbuild(*flags, "squash", code=1).stderr
+    acbuild("dependency", "add", NAME, "--size", "10")
+    acbuild(*flags, "squash", code=1)
+    acbuild("dependency", "add", NAME)
+    acbuild(*flags, "squash")
+    assert (acbuild.rootfs / "file").exists()
