@@ -209,8 +209,9 @@ class Cgroup:
                 devices.attach(unified, limits.devices)
             except OSError as failed:
                 missed["device rules"] = f"no BPF for control groups: {failed.strerror}"
-        if (limits.block_bandwidth or limits.block_iops) and not disks:
-            missed["resource/block-bandwidth"] = "no disk on this host"
+        if not disks:
+            wanted = (("bandwidth", limits.block_bandwidth), ("iops", limits.block_iops))
+            missed |= {f"resource/block-{what}": "no disk on this host" for what, value in wanted if value}
         return [f"{isolator}: {reason}" for isolator, reason in missed.items()]
 
 
