@@ -123,7 +123,7 @@ def delete(request: Request, plugin: str, kind: str = "") -> None:
         steps.finish()
         return
     made = Fields(record)
-    teardown.in_order(request, steps, lambda: _delete_interface(request, made))
+    teardown.in_order(request, steps, lambda: _delete_interface(request, made), made)
     steps.finish()
     state.remove(request, plugin)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cni import delegate
 from cni.attachment import veth
+from cni.errors import INVALID_CONFIG, CniError
 from cni.fields import Fields
 from cni.nft import foreign, masquerade, tables
 from cni.types.address import Cidr
@@ -46,10 +47,22 @@ def recorded_ips(record: Fields) -> list[Cidr]:
     return [Cidr.parse(each) for each in record.strings("ips")]
 
 
-def release_address(request: Request, steps: Steps) -> None:
-    """DEL on the IPAM plugin, if the network has one."""
+def release_address(request: Request, steps: Steps, made: Fields | None = None) -> None:
+    """DEL on the IPAM plugin, if the network has one.
+
+    `made` is the record: when it has no addresses, and the plugin refuses the configuration, then it refused
+    the ADD too, and there is nothing to give back. Else such a record would stay, and every GC fail.
+    """
+
+    def release() -> None:
+        try:
+            delegate.delete(request)
+        except CniError as failed:
+            if failed.code != INVALID_CONFIG or made is None or made.strings("ips"):
+                raise
+
     if delegate.ipam_type(request):
-        steps.run(lambda: delegate.delete(request))
+        steps.run(release)
 
 
 def unrecorded(request: Request) -> None:
@@ -88,18 +101,20 @@ def unrecorded_interface(request: Request, steps: Steps, kind: str) -> None:
 
 def link_and_address(request: Request, record: Fields, steps: Steps) -> None:
     """Delete the pair of a recorded attachment and release its addresses."""
-    in_order(request, steps, lambda: veth.delete(record.string("veth"), record.string("mac")))
+    in_order(request, steps, lambda: veth.delete(record.string("veth"), record.string("mac")), record)
 
 
-def in_order(request: Request, steps: Steps, delete_interface: Callable[[], object]) -> None:
-    """Run `delete_interface` and release the addresses.
+def in_order(
+    request: Request, steps: Steps, delete_interface: Callable[[], object], made: Fields | None = None
+) -> None:
+    """Run `delete_interface` and release the addresses; `made` is the record, if there is one.
 
     The interface goes first: its address must not be given out anew while it can still answer for it. With
     DHCP it goes last, as the lease is given back through it.
     """
     if delegate.needs_interface(request):
-        release_address(request, steps)
+        release_address(request, steps, made)
         steps.run(delete_interface)
     else:
         steps.run(delete_interface)
-        release_address(request, steps)
+        release_address(request, steps, made)

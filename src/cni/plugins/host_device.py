@@ -115,7 +115,7 @@ def delete(request: Request) -> None:
         steps.finish()
         return
     made = Fields(record)
-    teardown.in_order(request, steps, lambda: _bring_back(request, made))
+    teardown.in_order(request, steps, lambda: _bring_back(request, made), made)
     steps.finish()
     state.remove(request, NAME)
 
