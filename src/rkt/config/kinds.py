@@ -5,8 +5,8 @@ Those of registries are in `registries`.
 
 from __future__ import annotations
 
+from appc.settings.files import ConfigError, read, text
 from linux.named_tuple import NamedTuple
-from rkt.config.files import ConfigError, read, text
 
 _SCHEMES = ("docker", "file", "http", "https")
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from appc.http.auth import Credentials
+    from appc.settings.auth import Auth
     from oci.registry.settings import Rule
-    from rkt.config.auth import Auth
     from rkt.config.registries import Policy
 
 
@@ -114,7 +114,7 @@ def load(directories: Iterable[str]) -> Config:
 
 def load_auth(directories: Iterable[str]) -> tuple[dict[str, Auth], dict[str, Auth]]:
     """Only the credentials: by domain, and by registry."""
-    from rkt.config.auth import read_directory
+    from appc.settings.auth import read_directory
 
     auth: dict[str, Auth] = {}
     docker: dict[str, Auth] = {}

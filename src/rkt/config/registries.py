@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from appc import jsonfield
+from appc.settings.files import ConfigError, read, text, texts
 from linux.named_tuple import NamedTuple
-from rkt.config.files import ConfigError, read, text, texts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

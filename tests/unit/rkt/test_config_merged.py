@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from appc.http.url import parse
+from appc.settings.files import ConfigError
 from rkt.config import merged
-from rkt.config.files import ConfigError
 from rkt.config.kinds import Paths, Stage1
 
 BASIC = {"type": "basic", "credentials": {"user": "me", "password": "SECRET123"}}

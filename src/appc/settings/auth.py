@@ -5,8 +5,8 @@ What is read here are secrets. No error message holds any of it but names of dom
 
 from __future__ import annotations
 
+from appc.settings.files import ConfigError, read, text, texts
 from linux.named_tuple import NamedTuple
-from rkt.config.files import ConfigError, read, text, texts
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

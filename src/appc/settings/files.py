@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import stat
 
-from rkt.errors import RktError
+from appc.errors import AppcError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ _LIMIT = 1 << 20  # bytes of one file
 VERSION = "v1"
 
 
-class ConfigError(RktError):
+class ConfigError(AppcError):
     """A configuration file that does not say what it should, or says something that another one says too."""
 
     def __init__(self, path: str, problem: str, *, hint: str | None = None) -> None:
