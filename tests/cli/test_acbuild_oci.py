@@ -203,7 +203,7 @@ def test_podman_runs_it(acbuild: Acbuild, busybox_rootfs: Path, root: None) -> N
     acbuild("write", "a.tar")
     run_root = Path(tempfile.mkdtemp(prefix="p", dir="/tmp"))  # its path may have 50 characters
     storage = ["--root", str(acbuild.directory / "storage"), "--runroot", str(run_root)]
-    podman = ["podman", *storage, "--storage-driver=vfs", "--cgroup-manager=cgroupfs"]
+    podman = ["podman", *storage, "--storage-driver=vfs", "--cgroup-manager=cgroupfs", "--runtime=runc"]
     try:
         loaded = subprocess.run(
             [*podman, "pull", "--quiet", f"oci-archive:{acbuild.directory / 'a.tar'}"],
@@ -212,7 +212,7 @@ def test_podman_runs_it(acbuild: Acbuild, busybox_rootfs: Path, root: None) -> N
             text=True,
         )
         assert loaded.returncode == 0, loaded.stderr
-        limits = ["--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024", "--cgroups=disabled"]
+        limits = ["--ulimit=nofile=1024:1024", "--ulimit=nproc=1024:1024"]
         run = [*podman, "run", "--rm", "--network=none", *limits, loaded.stdout.strip(), "world"]
         done = subprocess.run(run, capture_output=True, text=True, check=False)
         if "world" not in done.stdout and "cgroup" in done.stderr:
