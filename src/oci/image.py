@@ -52,8 +52,12 @@ class Image(NamedTuple):
 
     def copy_to(self, target: WritableBlobs) -> Image:
         """Have all of the image in `target`: layers first, the manifest that speaks of them last."""
-        for descriptor in (*self.manifest.layers, self.manifest.config, self.descriptor):
+        for descriptor in (*self.manifest.layers, self.manifest.config):
             stores.copy(self.blobs, descriptor, target)
+        if self.blobs.has(self.descriptor):
+            stores.copy(self.blobs, self.descriptor, target)
+        else:  # of a docker archive, which has none of its own
+            stores.put(target, self.descriptor.media_type, self.manifest.encode())
         return self._replace(blobs=target)
 
 

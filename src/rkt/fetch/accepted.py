@@ -72,8 +72,6 @@ class Accepted(NamedTuple):
         """Verify the signature, if one is needed. RktError, SignatureError."""
         if not self._needs_signature:
             return
-        from rkt.fetch import simplesigning
+        from rkt.fetch.simplesigning import verify
 
-        simplesigning.verify(
-            self.settings, self.messages, manifest, reference, signature, self.policy.lookaside
-        )
+        verify(self.settings, self.messages, manifest, reference, signature, self.policy.lookaside)

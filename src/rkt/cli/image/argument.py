@@ -1,4 +1,4 @@
-"""What the user means by an image of the store: an ID, its beginning, or a name with labels."""
+"""What the user means by an image of the store: an ID, its beginning, a name with labels, docker://…."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ def image(store: Store, text: str) -> ImageID:
         raise RktError("image ID or name cannot be empty")
     if text.startswith("sha512-"):
         return store.resolve(text)
+    if text.startswith("docker:"):
+        return _by_reference(store, text)
     from appc import app_string
 
     try:
@@ -30,4 +32,15 @@ def image(store: Store, text: str) -> ImageID:
     found = store.find(name, labels)
     if found is None:
         raise NoSuchImage(f"{text}: no such image in the store", hint="see `rkt image list`")
+    return found
+
+
+def _by_reference(store: Store, text: str) -> ImageID:
+    """What was last fetched as ``docker://…``."""
+    from rkt.fetch import argument, reference
+    from rkt.store import NoSuchImage
+
+    found = reference.in_store(store, reference.parse(argument.parse(text)))
+    if found is None:
+        raise NoSuchImage(f"{text}: no such image in the store", hint=f"get it with `rkt fetch {text}`")
     return found

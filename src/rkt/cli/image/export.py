@@ -15,7 +15,9 @@ EXAMPLES = """\
   rkt image export --overwrite sha512-0d5cc6 app.aci
 """
 DESCRIPTION = """\
-Writes the archive as it is in the store: uncompressed, byte for byte what the image ID is the hash of.
+Writes the archive as it is in the store: uncompressed, byte for byte what the image ID is the hash of. Of an
+image of layers (docker://, oci:) an archive is made, always the same; its ID is another than that of the
+layers. `rkt image convert` writes other formats.
 """
 _PIECE = 1 << 20
 

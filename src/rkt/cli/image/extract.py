@@ -16,7 +16,8 @@ EXAMPLES = """\
 """
 DESCRIPTION = """\
 Unpacks the image alone: `manifest` and `rootfs` in DIR, or with --rootfs-only the files themselves. Device
-nodes are left out. Without root everything belongs to you. `rkt image render` also applies dependencies.
+nodes are left out. Without root everything belongs to you. `rkt image render` also applies dependencies. An
+image of layers is unpacked with all its layers.
 """
 
 

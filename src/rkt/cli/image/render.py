@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
@@ -34,5 +36,12 @@ def run(options: argparse.Namespace, out: Output) -> int:
     with Store(options.settings.data_dir, options.settings.config_dirs()) as store:
         found = image(store, options.image)
         with output_directory.new_directory(options, store.manifest_bytes(found)) as directory:
-            copytree.copy(store.tree(found).rootfs_path, f"{directory}/rootfs")
+            if store.record(found) is None:
+                copytree.copy(store.tree(found).rootfs_path, f"{directory}/rootfs")
+                return 0
+            from appc.aci.extract import extract
+
+            os.mkdir(f"{directory}/rootfs", 0o700)
+            with store.open_blob(found) as blob:  # all layers, one over the other
+                extract(blob, f"{directory}/rootfs", limits=store.limits())
     return 0

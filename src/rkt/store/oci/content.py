@@ -10,13 +10,19 @@ import os
 
 from linux import files
 from oci.blobs import BlobDirectory
+from oci.errors import InvalidImage
+from oci.image import Image
+from oci.types import manifest as manifests
+from oci.types.config import ImageConfig
 from oci.types.digest import Digest
+from oci.types.manifest import Manifest
 from rkt.store.paths import make_directory
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from rkt.store.oci.records import Record
     from rkt.store.paths import Paths
 
 _ALGORITHMS = ("sha256", "sha512")
@@ -27,6 +33,19 @@ def blobs(paths: Paths) -> BlobDirectory:
     for name in ("partial", *_ALGORITHMS):
         make_directory(f"{paths.content}/{name}")
     return BlobDirectory(paths.content, partial=f"{paths.content}/partial", trusted=True)
+
+
+def image(paths: Paths, record: Record) -> Image:
+    """The image of the record, to be read: its documents are parsed, its layers are in `blobs`."""
+    store = blobs(paths)
+    what = str(record.manifest.digest)
+    with store.open(record.manifest) as file:
+        manifest = manifests.parse(file.read(), record.manifest.media_type, what)
+    if not isinstance(manifest, Manifest):
+        raise InvalidImage(f"{what}: is an index, no image")
+    with store.open(record.config) as file:
+        config = ImageConfig.parse(file.read(), what)
+    return Image(store, record.manifest, manifest, config)
 
 
 class InUse:
