@@ -73,6 +73,7 @@ def add(plan: Plan, targets: Sequence[Cidr], owner: str, *, is_stale: Callable[[
     kernel's bind, a port at every address and the same one at one address are the same port, unless both
     are one owner's: then the mapping at the one address goes first.
     """
+    targets = plan.concerned(targets)
     chains: dict[str, Sequence[bytes]] = {
         _chain(each, plan.snat): _source_rules(each, plan.snat) for each in targets
     }
@@ -109,7 +110,9 @@ def is_complete(plan: Plan, targets: Sequence[Cidr], owner: str) -> bool:
     with Session() as session:
         if not session.has(_entries(plan, targets, owner)):
             return False
-        limits = {_limit(plan, v6=each.v6) for each in targets if plan.conditions.get(each.v6)}
+        limits = {
+            _limit(plan, v6=each.v6) for each in plan.concerned(targets) if plan.conditions.get(each.v6)
+        }
         return all(
             len(listing.rules(session.socket, INET, _NAME, name)) >= _RULES_OF_LIMIT for name in limits
         )
@@ -260,7 +263,7 @@ def _place(key: Sequence[str | int]) -> str:
 
 def _entries(plan: Plan, targets: Sequence[Cidr], owner: str) -> list[tuple[Set, Element]]:
     entries = []
-    for target in targets:
+    for target in plan.concerned(targets):
         family = _AF_INET6 if target.v6 else _AF_INET
         jump = (expressions.JUMP, _chain(target, plan.snat))
         entries.append((_TARGETS[family], Element((target.address,), jump, owner)))

@@ -67,14 +67,15 @@ def add(request: Request) -> Result:
     config = Config(request)
     result = verify.previous(request)
     plan = config.plan
+    if state.load(request, NAME) is not None:
+        # An ADD that was killed, or is done again: what it made for other ports would stay.
+        delete(request)
     if not plan.mappings:
         return result
-    targets = _targets(request, result)
+    targets = plan.concerned(_targets(request, result))
+    if not targets:
+        return result
     interface = "" if plan.snat == NO_SNAT else _interface_to(targets)
-    before = state.load(request, NAME)
-    if before is not None and before.get("backend", "nftables") != config.backend:
-        delete(request)
-        before = None
     made: dict[str, object] = {
         **plan.to_json(),
         "backend": config.backend,
@@ -82,8 +83,6 @@ def add(request: Request) -> Result:
         "interface": interface,
         "reflecting": [] if plan.snat == NO_SNAT else _to_reflect(result),
     }
-    if before is not None:
-        made["reflecting"] = [*Fields(before).strings("reflecting"), *Fields(made).strings("reflecting")]
     state.save(request, NAME, made)
     try:
         _publish(request, Fields(made))
@@ -102,8 +101,8 @@ def check(request: Request) -> None:
     config = Config(request)
     if not config.plan.mappings:
         return
-    targets = _targets(request, verify.previous(request))
-    if not _is_complete(request, config.backend, config.plan, targets):
+    targets = config.plan.concerned(_targets(request, verify.previous(request)))
+    if targets and not _is_complete(request, config.backend, config.plan, targets):
         raise verify.damaged("port mappings of the attachment are missing")
 
 

@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cni.fields import Fields
+    from cni.types.address import Cidr
 
 # Whose source address is changed: that of neighbours and of this host's 127.0.0.1, everybody's, nobody's.
 SNAT, SNAT_ALL, NO_SNAT = "snat", "all", "none"
@@ -73,6 +74,10 @@ class Plan:
         self.conditions = conditions or {}
         self.mark = mark
         self.mark_chain = mark_chain
+
+    def concerned(self, targets: Sequence[Cidr]) -> list[Cidr]:
+        """Those of `targets` to which a port is mapped: not one of a family that no mapping is for."""
+        return [each for each in targets if any(mapping.concerns(v6=each.v6) for mapping in self.mappings)]
 
     @classmethod
     def from_json(cls, fields: Fields) -> Plan:

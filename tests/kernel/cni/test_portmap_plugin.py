@@ -435,3 +435,34 @@ def test_long_names_are_told_apart_in_comments(host: Host, nothing: dict[str, li
     for node in (*nodes, host.node("another")):
         host.delete(network, node)
     assert host.left() == {**nothing, "links": ["br0"]}
+
+
+def test_an_add_that_comes_again_leaves_nothing_of_the_one_before(host: Host) -> None:
+    node = host.node("c1")
+    result = host.add(host.network(bridge()), node).to_json("1.1.0")
+    given = {"name": "net1", "cniVersion": "1.1.0", **PORTMAP, "prevResult": result}
+
+    def mapped(port: int) -> str:
+        config = {**given, "runtimeConfig": ports((port, 80, "tcp", ""))}
+        request = Request("ADD", config, container_id="c1", netns=node.netns, ifname="eth0")
+        plugin.perform("portmap", request)
+        return subprocess.check_output(["nft", "list", "table", "inet", "rkt_portmap"], text=True)
+
+    assert "8080" in mapped(8080)
+    again = mapped(8081)
+    assert "8081" in again
+    assert "8080" not in again
+    plugin.perform("portmap", Request("DEL", given, container_id="c1", netns=node.netns, ifname="eth0"))
+    assert "table inet rkt_portmap" not in host.left()["tables"]
+
+
+def test_a_mapping_for_a_family_that_the_container_has_not_is_passed_over(host: Host) -> None:
+    node = host.node("c1")
+    ipam = {"type": "host-local", "subnet": "10.22.0.0/24"}
+    network = host.network({"type": "bridge", "bridge": "br0", "isGateway": True, "ipam": ipam}, PORTMAP)
+    for at in ("::", "2001:db8::1"):
+        mapping = ports((8080, 80, "tcp", at))
+        host.add(network, node, capability_args=mapping)
+        assert host.left()["tables"] == []
+        host.check(network, node, capability_args=mapping)
+        host.delete(network, node, capability_args=mapping)
