@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib.util
 import json
 import os
 import subprocess
@@ -199,6 +200,34 @@ EVERY = pytest.mark.parametrize("bench", sorted(PLUGINS), indirect=True)
 
 def test_there_is_a_configuration_for_each() -> None:
     assert {**ADDRESSES, **INTERFACES, **CHAINED}.keys() == PLUGINS.keys()
+
+
+# Plugins that no table of faults has to have, and why.
+WITHOUT_FAULTS = {
+    "loopback": "one ioctl, which DEL takes back",
+    "dhcp": "test_dhcp_plugin.py has the server that it takes",
+    **dict.fromkeys(("debug", "host-local", "http", "sql", "static"), "no message to the kernel"),
+}
+
+
+def test_every_plugin_that_changes_the_kernel_has_its_faults_tried() -> None:
+    """A new plugin is missing here until it is in the tables of test_plugin_faults or test_rule_faults."""
+    faults, rules = _module("test_plugin_faults"), _module("test_rule_faults")
+    tried = {*faults.FIRST, *faults.PLAYED, *faults.CHAINED, *(case["type"] for case in rules.CASES.values())}
+    assert tried >= PLUGINS.keys() - WITHOUT_FAULTS
+    for name in [name for name, why in WITHOUT_FAULTS.items() if why.startswith("no message")]:
+        script = f"import sys, {PLUGINS[name]}; sys.exit('linux.netlink' in sys.modules)"
+        source = Path(plugin.__file__).parent.parent
+        subprocess.run([sys.executable, "-c", script], env={"PYTHONPATH": str(source)}, check=True)
+
+
+def _module(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(f"{name}_tables", Path(__file__).parent / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @EVERY
