@@ -116,6 +116,8 @@ def _is_host(text: str) -> bool:
 
 def _check_host(host: str, text: str) -> None:
     """The host goes into an address: only what is a host there gets through."""
+    if _is_ordinary(host):
+        return
     from appc.http.url import parse
 
     try:
@@ -124,6 +126,21 @@ def _check_host(host: str, text: str) -> None:
         raise ValueError(f"{quoted(text)}: the registry {error}") from None
     if host.lower() not in {url.authority, f"{url.authority}:443"}:  # also a user, a query, a fragment
         raise ValueError(f"{quoted(text)}: {quoted(host)} is no host name")
+
+
+def _is_ordinary(host: str) -> bool:
+    """Whether it is a name such as most registries have; for others the parser of addresses is loaded."""
+    name, colon, port = host.partition(":")
+    if colon and (not port or port.strip("0123456789") or len(port) > 5 or not 0 < int(port) < 65536):
+        return False
+    labels = name.split(".")
+    ordinary = all(0 < len(label) < 64 and not label.strip(_LOWER + "-") for label in labels)
+    return (
+        ordinary
+        and len(name) < 254
+        and labels[-1][0] > "9"
+        and not any(label[0] == "-" or label[-1] == "-" for label in labels)
+    )
 
 
 def _is_component(part: str) -> bool:
