@@ -186,6 +186,7 @@ class Beginning:
             try:
                 self._fd = files.lock_directory(self.path, exclusive=True, blocking=False)
             except FileNotFoundError:
+                _refuse_link(self.path)
                 continue
             except BlockingIOError:
                 raise _in_progress(self.path) from None
@@ -287,7 +288,14 @@ def _lock(path: str, waiting: Callable[[], None]) -> int:
         os.close(fd)
 
 
+def _refuse_link(path: str) -> None:
+    """A link could be anybody's, and would be somebody else's directory to remove."""
+    if os.path.islink(path):
+        raise AcbuildError(f"{path}: is a symbolic link", hint="remove it; use --work-path for another place")
+
+
 def _is_still(fd: int, path: str) -> bool:
+    _refuse_link(path)
     try:
         return os.path.samestat(os.fstat(fd), os.stat(path, follow_symlinks=False))
     except FileNotFoundError:

@@ -51,7 +51,21 @@ def remove(build: Build, paths: Sequence[str]) -> None:
             if name == ".":
                 raise AcbuildError(f"{path}: the root of the image cannot be removed")
             if not places.kind(name) and not build.repeats:
-                raise NotFound(path)
+                raise NotFound(path, hint=_hint(build))
         build.about_to_change()
         for name in names:
             places.remove(name)
+
+
+def _hint(build: Build) -> str | None:
+    """What is not in the image itself may come of an image below it."""
+    from acbuild.context import APPC
+
+    if build.mode != APPC:
+        return None
+    from acbuild.image.appc import AppcImage
+
+    image = build.image
+    if not isinstance(image, AppcImage) or not image.manifest.dependencies:
+        return None
+    return "what is in a dependency is left out by `acbuild whitelist add`, or after `acbuild squash`"

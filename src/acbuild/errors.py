@@ -26,8 +26,8 @@ class NotFound(AcbuildError):
 
     exit_code = 2
 
-    def __init__(self, what: str) -> None:
-        super().__init__(f"{what}: element to be removed does not exist in this image")
+    def __init__(self, what: str, *, hint: str | None = None) -> None:
+        super().__init__(f"{what}: element to be removed does not exist in this image", hint=hint)
 
 
 class Unsupported(AcbuildError):

@@ -24,7 +24,10 @@ EXAMPLES = """\
 """
 # Answers that tell the shell to complete by itself.
 FILES, DIRECTORIES = ":files", ":directories"
-_BY_METAVAR = {"FILE": FILES, "DIR": DIRECTORIES, "DIRECTORY": DIRECTORIES, "OUTPUT": FILES}
+_BY_METAVAR = {"FILE": FILES, "DIR": DIRECTORIES, "DIRECTORY": DIRECTORIES, "OUTPUT": FILES} | {
+    "SOURCE": FILES,
+    "START": FILES,
+}
 
 _SCRIPTS = {
     "bash": """\

@@ -9,6 +9,7 @@ import os
 import shutil
 import stat
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -17,8 +18,6 @@ from appc.aci import reader, tar
 from appc.aci.compression import inflate
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from conftest import SigningKey
     from fixtures.acbuild import Acbuild
 
@@ -309,6 +308,28 @@ def test_a_command_that_was_cut_short_must_come_again(acbuild: Acbuild) -> None:
     acbuild("write", "x.aci")
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_in_place_of_the_context_is_refused(acbuild: Acbuild, tmp_path: Path, there: bool) -> None:
+    if there:
+        (tmp_path / "elsewhere").mkdir()
+        (tmp_path / "elsewhere/keep").write_text("keep")
+    (acbuild.directory / ".acbuild").symlink_to(tmp_path / "elsewhere")
+    acbuild("begin", code=1)
+    acbuild("end", code=1)
+    assert not there or (tmp_path / "elsewhere/keep").exists()
+
+
+def test_end_takes_off_what_is_mounted_there(acbuild: Acbuild, root: None) -> None:
+    acbuild("begin")
+    for name in ("target", "target/below", "with blank"):
+        place = acbuild.directory / ".acbuild" / name
+        place.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "x", place], check=True)
+    acbuild("end")
+    assert str(acbuild.directory) not in Path("/proc/self/mountinfo").read_text()
+    assert os.listdir(acbuild.directory) == []
+
+
 # --- files
 
 
@@ -357,8 +378,13 @@ def test_directories_are_merged_and_files_replaced(acbuild: Acbuild) -> None:
         str(p.relative_to(acbuild.rootfs)): p.read_text() for p in acbuild.rootfs.rglob("*") if p.is_file()
     }
     assert found == {
-        "d/x": "1", "d/y": "2", "d/same": "2",
-        "d/a/x": "1", "d/a/same": "1", "d/b/y": "2", "d/b/same": "2",
+        "d/x": "1",
+        "d/y": "2",
+        "d/same": "2",
+        "d/a/x": "1",
+        "d/a/same": "1",
+        "d/b/y": "2",
+        "d/b/same": "2",
     }
     assert stat.S_IMODE(acbuild.rootfs.joinpath("d").stat().st_mode) == 0o700
     assert "is a directory" in acbuild("copy", "a/x", "/d", code=1).stderr

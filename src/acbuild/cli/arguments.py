@@ -43,8 +43,9 @@ class Syntax(NamedTuple):
 
     def declare(self, parser: argparse.ArgumentParser) -> None:
         """Tell the parser, which only help, man page and completion use."""
+        parser.usage = " ".join(filter(None, ("[flags]" if self.flags else "", self.words)))
         if self.words:
-            parser.add_argument("words", metavar=self.words, nargs="*", help=self.help)
+            parser.add_argument("words", metavar=self.words.strip("[]"), nargs="*", help=self.help)
         for flag in self.flags:
             if flag.metavar:
                 choices = flag.choices or None

@@ -36,6 +36,7 @@ VERBS = (
     Verb("write", "acbuild.cli.write", "write the image to a file", _BUILD),
     Verb("end", "acbuild.cli.end", "end the build and remove its files", _BUILD),
     Verb("script", "acbuild.cli.script", "run the commands in a file", _BUILD),
+    Verb("run", "acbuild.cli.run", "run a command in the image", _FILES),
     Verb("copy", "acbuild.cli.copy", "copy a file or directory into the image", _FILES),
     Verb("copy-to-dir", "acbuild.cli.copy_to_dir", "copy files into a directory of the image", _FILES),
     Verb("remove", "acbuild.cli.remove", "remove a file or directory of the image", _FILES),
