@@ -11,6 +11,7 @@ from acbuild import fetch, provenance
 from acbuild.context import CURRENT
 from acbuild.errors import AcbuildError
 from acbuild.image.appc import AppcImage
+from acbuild.running import dependencies
 from acbuild.tree import unpacking
 from appc.types.image_id import ImageID
 from linux import files
@@ -34,7 +35,9 @@ def squash(build: Build, settings: Settings, *, insecure: bool, say: Callable[[s
     image = build.image
     if not isinstance(image, AppcImage):
         raise AcbuildError("is for builds of mode appc")
-    manifest = image.manifest
+    if dependencies.deleted(build):
+        dependencies.rendered(build, image.manifest, settings, insecure=insecure, say=say)
+    manifest = dependencies.whitelisted(build, image.manifest)
     if not manifest.dependencies and not manifest.path_whitelist:
         return
     closure = fetch.dependencies(settings, manifest, insecure=insecure, say=say)
@@ -72,6 +75,7 @@ def squash(build: Build, settings: Settings, *, insecure: bool, say: Callable[[s
     os.rename(new, build.rootfs)
     image.manifest = manifest.replace(dependencies=(), path_whitelist=())
     image.save()
+    dependencies.forget_deleted(build)
     files.remove_tree(f"{build.path}/{_OLD}")
 
 

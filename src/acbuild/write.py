@@ -85,10 +85,12 @@ def _content(build: Build, output: Output, file: BinaryIO, warn: Callable[[str],
         raise AcbuildError("can't write the image: it has no name yet", hint="use `acbuild set-name`")
     if manifest.app is not None and not manifest.app.exec and not output.unnamed:
         warn("the image has an app, but no exec: who runs it must say what to run")
+    from acbuild.running.dependencies import whitelisted
+
     return str(
         writer.build(
             build.rootfs,
-            manifest.encode(),
+            whitelisted(build, manifest).encode(),
             file,
             compression=output.compression,
             owner=owner(),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import stat
 
-from acbuild import elf
+from acbuild.binary import elf
 from acbuild.engines import NotRun
 from linux.paths import reopen
 

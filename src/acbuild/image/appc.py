@@ -94,6 +94,14 @@ class AppcImage:
             if number != annotation.name and number.isascii() and number.isdigit() and len(number) < 10:
                 yield int(number), annotation.value
 
+    def environment(self) -> tuple[tuple[str, str], ...]:
+        """The variables of the app."""
+        return tuple(self._app.environment.as_dict().items())
+
+    def working_directory(self) -> str:
+        """That of the app, "" where none is set."""
+        return self._app.working_directory or ""
+
     # --- the image
 
     def set_name(self, name: str) -> None:

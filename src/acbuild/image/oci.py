@@ -162,6 +162,15 @@ class OciImage:
 
         # --- the image
 
+    def environment(self) -> tuple[tuple[str, str], ...]:
+        """The variables of the process."""
+        pairs = (item.partition("=") for item in self._process.env)
+        return tuple((name, value) for name, separator, value in pairs if name and separator)
+
+    def working_directory(self) -> str:
+        """That of the process, "" where none is set."""
+        return self._process.working_dir
+
     def set_name(self, name: str) -> None:
         del name
         raise Unsupported("names", hint="see set-tag; the rest of the name is given where it is pushed")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from acbuild import elf
+from acbuild.binary import elf
 
 
 def read(path: Path | str) -> elf.Elf | None:

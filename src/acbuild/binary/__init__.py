@@ -1,0 +1,1 @@
+"""Programs with everything that they need to run: found without ever running them."""
