@@ -1,10 +1,11 @@
 """Overlays: read-only layers with one writable directory on top, their owners mapped when asked for.
 
-Measured on Linux 6.18 with ext4: layers may be detached, mapped mounts given as descriptors (FSCONFIG_SET_FD,
-Linux 6.13). With all layers mapped, the upper directory holds the pod's own IDs (0 for its root), whatever
-range the pod has: exports need no shift and the range may change at the next start. The price is that the
-overlay must be made by somebody whose ID the map knows, or the kernel cannot make the work directory
-(EOVERFLOW) and quietly mounts read-only; so `detached` acts as the map's root meanwhile.
+Measured on Linux 6.18 and 6.1 with ext4: layers may be detached, mapped mounts given as descriptors
+(FSCONFIG_SET_FD, Linux 6.13; before that they are attached, in a mount namespace that passes). With all
+layers mapped, the upper directory holds the pod's own IDs (0 for its root), whatever range the pod has:
+exports need no shift and the range may change at the next start. The price is that the overlay must be made
+by somebody whose ID the map knows, or the kernel cannot make the work directory (EOVERFLOW) and quietly
+mounts read-only; so `detached` acts as the map's root meanwhile.
 
 Kernel defaults for redirect_dir and metacopy (off) stay: rename of a directory of a lower layer is EXDEV,
 which every tool falls back from, and layers stay readable by other tools.
@@ -15,6 +16,7 @@ from __future__ import annotations
 import errno
 import os
 
+from linux import namespaces
 from linux.mount import api
 from linux.mount.idmap import acting_as
 
@@ -23,8 +25,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _PATH = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
-# What an older kernel says to a descriptor, or to `lowerdir+`.
-_TOO_NEW = (errno.EINVAL, errno.ENOENT, errno.ENOSYS)
+# What an older kernel says to `lowerdir+`, or (before Linux 6.5: EOPNOTSUPP) to any descriptor.
+_TOO_NEW = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOENT, errno.ENOSYS)
 
 
 def detached(
@@ -36,12 +38,14 @@ def detached(
     source: str = "overlay",
     owner: tuple[int, int] | None = None,
     options: Sequence[tuple[str, str | None]] = (),
+    within: Sequence[int] = (),
 ) -> int:
     """The detached mount of an overlay of directories given as descriptors, the topmost lower one first.
 
     Without `upper` and `work` (two directories of one mount) it is read-only. `owner` is the host's uid and
     gid of the root user that the layers are mapped for. `attributes` are Attribute bits, `options` are
-    further ones of overlayfs, such as ``("userxattr", None)``. Raises OSError,
+    further ones of overlayfs, such as ``("userxattr", None)``. `within` are the detached mounts that the
+    layers are in; on a kernel before 6.13 they are no longer for attaching afterwards. Raises OSError,
     EROFS when the kernel could use the work directory only for reading: that would be a read-only root
     that nobody asked for.
     """
@@ -49,17 +53,19 @@ def detached(
     if upper is not None and work is not None:
         layers += [("upperdir", upper), ("workdir", work)]
     if owner is None:
-        fd = _by_descriptor_or_name(layers, attributes, source)
+        fd = _by_descriptor_or_name(layers, attributes, source, within)
     else:
         with acting_as(*owner):
-            fd = _by_descriptor_or_name(layers, attributes, source)
+            fd = _by_descriptor_or_name(layers, attributes, source, within)
     if upper is not None and os.fstatvfs(fd).f_flag & os.ST_RDONLY and not attributes & api.Attribute.RDONLY:
         os.close(fd)
         raise OSError(errno.EROFS, "overlay: its work directory cannot be used", source)
     return fd
 
 
-def _by_descriptor_or_name(layers: list[tuple[str, str | int | None]], attributes: int, source: str) -> int:
+def _by_descriptor_or_name(
+    layers: list[tuple[str, str | int | None]], attributes: int, source: str, within: Sequence[int]
+) -> int:
     """Linux 6.13 takes the descriptors themselves; before that, names of them in /proc/self/fd.
 
     By name the layers must be attached in the caller's mount namespace (ESTALE or EINVAL if not).
@@ -75,7 +81,26 @@ def _by_descriptor_or_name(layers: list[tuple[str, str | int | None]], attribute
             names.setdefault(key.rstrip("+"), []).append(f"/proc/self/fd/{fd}")
     options: list[tuple[str, str | int | None]] = [one for one in layers if not isinstance(one[1], int)]
     options += [(key, ":".join(paths)) for key, paths in names.items()]
-    return api.filesystem("overlay", options, attributes=attributes, source=source)
+    if not within:
+        return api.filesystem("overlay", options, attributes=attributes, source=source)
+    before = [os.open(path, os.O_PATH | os.O_CLOEXEC) for path in ("/", ".")]
+    space = namespaces.open_namespace("/proc/thread-self/ns/mnt")
+    try:
+        namespaces.unshare(namespaces.NEWNS)
+        try:
+            api.set_propagation("/", api.MountFlag.REC | api.MountFlag.PRIVATE)
+            for fd in within:
+                api.move_mount(fd, "/dev")  # one over the other, where nothing is looked for meanwhile
+            return api.filesystem("overlay", options, attributes=attributes, source=source)
+        finally:
+            # Both leave the thread in the root of the namespace, which is not its own in a chroot.
+            namespaces.setns(space, namespaces.NEWNS)
+            os.fchdir(before[0])
+            os.chroot(".")
+            os.fchdir(before[1])
+    finally:
+        for fd in (*before, space):
+            os.close(fd)
 
 
 def mount(

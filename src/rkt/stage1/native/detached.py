@@ -49,6 +49,7 @@ def root_of_app(app: AppPlan, pod_dir: str, *, layered: bool, userns: int | None
             attributes=api.Attribute.NODEV,
             source=f"rkt-{app.name}",
             owner=None if shift is None else (shift, shift),
+            within=(own, *fds[3:]),
         )
     finally:
         for fd in fds:

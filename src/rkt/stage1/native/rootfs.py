@@ -55,6 +55,9 @@ def enter_empty_root(
     if sys_fd is None:
         sys_fd = api.filesystem("sysfs", attributes=_NO_SUID_DEV_EXEC | _A.RDONLY)
     devices = {name: _device(name) for name in DEVICES}
+    shared = _shared_memory()
+    # Over a directory that every host has, for now: before Linux 6.15 nothing mounts on what is detached.
+    api.move_mount(base, "/proc")
     for name in ("proc", "sys", "dev", "apps"):
         os.mkdir(name, 0o755, dir_fd=base)
     api.move_mount(proc, "proc", to_fd=base)
@@ -65,7 +68,7 @@ def enter_empty_root(
         os.close(fd)
     os.close(proc)
     os.close(sys_fd)
-    for name, fd in _shared_memory().items():
+    for name, fd in shared.items():
         os.mkdir(f"dev/{name}", 0o755, dir_fd=base)
         api.move_mount(fd, f"dev/{name}", to_fd=base)
         os.close(fd)
@@ -129,35 +132,11 @@ def _device(name: str) -> int:
 
 
 def _pivot(base: int) -> None:
-    """Make the detached mount `base` the root, and drop everything else.
-
-    It is attached over /proc for a moment, a directory that every host has. In a chroot whose directory is no
-    mount point, pivot_root(2) refuses; then the root is first bound onto itself.
-    """
-    api.move_mount(base, "/proc")
+    """Make the mount `base` the root, and drop everything else."""
     os.fchdir(base)
-    try:
-        libc.pivot_root(".", ".")
-    except OSError as error:
-        if error.errno != errno.EINVAL:
-            raise
-        _bind_root_onto_itself(base)
-        libc.pivot_root(".", ".")
+    libc.pivot_root(".", ".")
     api.umount(".", api.UmountFlag.DETACH)
     os.chdir("/")
-
-
-def _bind_root_onto_itself(base: int) -> None:
-    api.umount("/proc", api.UmountFlag.DETACH)
-    root = api.open_tree("/", recursive=True)
-    api.move_mount(root, "/")
-    os.fchdir(root)
-    os.chroot(".")
-    os.close(root)
-    again = api.filesystem("tmpfs", (("size", "1m"), ("mode", "0755")), attributes=_A.NOSUID | _A.NODEV)
-    os.close(again)
-    api.move_mount(base, "/proc")
-    os.fchdir(base)
 
 
 class AppRoot:
