@@ -30,7 +30,7 @@ from rkt import network
 manifest = PodManifest.parse({manifest!r})
 pod, uuid, netns = {pod!r}, {uuid!r}, {netns!r}
 if sys.argv[1] == "setup":
-    network.setup(pod, uuid, netns, ("net1",), manifest, {top!r} + "/config")
+    network.setup(pod, uuid, netns, ("net1",), manifest, {top!r} + "/config", [])
 elif sys.argv[1] == "teardown":
     network.teardown(pod, uuid)
 else:

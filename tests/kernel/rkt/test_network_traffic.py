@@ -55,6 +55,7 @@ class Pod:
             network.parse_net_flags(net),
             PodManifest.parse(json.dumps(manifest).encode()),
             str(self.config),
+            [],
         )
         self.joined = True
         return found
