@@ -27,6 +27,7 @@ pytest_plugins = (
     "fixtures.databases",
     "fixtures.httpsserver",
     "fixtures.images",
+    "fixtures.layouts",
     "fixtures.probe",
     "fixtures.publisher",
     "fixtures.registries",
