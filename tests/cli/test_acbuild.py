@@ -128,6 +128,7 @@ def test_a_signed_image_says_what_it_was_made_of(acbuild: Acbuild, signing_key: 
     begun(acbuild)
     acbuild("copy", "one", "/one")
     acbuild("copy", "tree", "/tree")
+    acbuild("--no-history", "isolator", "add", "resource/memory", "-", stdin='{"limit": "1M"}')
     try:
         acbuild(
             "write",
@@ -153,7 +154,8 @@ def test_a_signed_image_says_what_it_was_made_of(acbuild: Acbuild, signing_key: 
         'acbuild copy "one" "/one"',
         'acbuild copy "tree" "/tree"',
     ]
-    one, tree = definition["resolvedDependencies"]
+    one, tree, isolator = definition["resolvedDependencies"]
+    assert isolator["digest"] == {"sha256": hashlib.sha256(b'{"limit": "1M"}').hexdigest()}
     assert (one["uri"], one["digest"]) == ("file:one", {"sha256": hashlib.sha256(b"1").hexdigest()})
     line = hashlib.sha256(b"2").hexdigest() + "  below/two\n"
     assert tree["digest"] == {"dirHash": hashlib.sha256(line.encode()).hexdigest()}
@@ -280,6 +282,12 @@ def test_commands_at_once_lose_nothing(acbuild: Acbuild) -> None:
     ]
     assert [process.wait(timeout=60) for process in running] == [0] * len(names)
     assert {one["name"] for one in acbuild.manifest()["app"]["environment"]} == set(names)
+    acbuild("end")
+    beginning = [
+        subprocess.Popen(acbuild.argv("begin"), cwd=acbuild.directory, stderr=subprocess.DEVNULL)
+        for _ in range(4)
+    ]
+    assert sorted(process.wait(timeout=60) for process in beginning) == [0, 1, 1, 1]
     racing = [
         subprocess.Popen(acbuild.argv("end"), cwd=acbuild.directory, stderr=subprocess.DEVNULL)
         for _ in range(4)

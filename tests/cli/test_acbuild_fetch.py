@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
+import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +18,7 @@ if TYPE_CHECKING:
     from conftest import Rkt
     from fixtures.acbuild import Acbuild
     from fixtures.publisher import Publisher
+    from fixtures.registries import Docker
 
 NAME = "localhost/app"
 
@@ -131,3 +135,29 @@ def test_wrong_id_and_size_of_a_dependency(acbuild: Acbuild, publisher: Publishe
     acbuild("dependency", "add", NAME)
     acbuild(*flags, "squash")
     assert (acbuild.rootfs / "file").exists()
+
+
+@pytest.mark.parametrize("mode", ["appc", "oci"])
+def test_an_image_of_a_registry(acbuild: Acbuild, open_registry: Docker, mode: str) -> None:
+    if shutil.which("skopeo") is None:
+        pytest.skip("needs skopeo")
+    (acbuild.directory / "tree").mkdir()
+    (acbuild.directory / "tree/file").write_text("from a registry\n")
+    acbuild("begin", "--build-mode=oci", "./tree")
+    acbuild("set-exec", "/file", "argument")
+    acbuild("write", "a.tar")
+    acbuild("end")
+    name = f"{open_registry.host}/some/image:1.0"
+    copy = ["skopeo", "copy", "--quiet", "--dest-tls-verify=false", "oci-archive:a.tar", f"docker://{name}"]
+    subprocess.run(copy, cwd=acbuild.directory, check=True)
+    acbuild("begin", f"--build-mode={mode}", f"docker://{name}", code=1)  # plain http needs a word
+    acbuild("begin", f"--build-mode={mode}", "--insecure", f"docker://{name}")
+    assert (acbuild.rootfs / "file").read_text() == "from a registry\n"
+    if mode == "appc":
+        assert acbuild.manifest()["app"]["exec"] == ["/file", "argument"]
+    else:
+        config = json.loads(acbuild("cat-manifest", "--file=config").stdout)["config"]
+        assert (config["Entrypoint"], config["Cmd"]) == (["/file"], ["argument"])
+    inputs = (acbuild.directory / ".acbuild/currentaci/inputs").read_text()
+    assert f"docker://{name}@sha256:" in inputs
+    assert not [entry for entry in os.listdir(acbuild.directory) if entry.startswith("acbuild-")]

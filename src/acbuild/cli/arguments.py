@@ -91,13 +91,14 @@ class Syntax(NamedTuple):
 
 
 class Given:
-    """What was typed: the words, and the flags with their values."""
+    """What was typed: the words, and the flags with their values. `read` are files that were read then."""
 
-    __slots__ = ("behind", "values", "words")
+    __slots__ = ("behind", "read", "values", "words")
 
     def __init__(self) -> None:
         self.words: list[str] = []
         self.behind: list[str] = []
+        self.read: list[tuple[str, bytes]] = []
         self.values: dict[str, bool | str | list[str]] = {}
 
     def put(self, flag: Flag, value: str) -> None:

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from acbuild.cli.arguments import Given
+    from acbuild.context import Build
     from acbuild.image import Image
     from console.main import Options
     from console.output import Output
@@ -39,12 +40,22 @@ class Edit:
         from acbuild.cli import session
 
         given = self.parse(options.argv)
-        return session.edit(options, out, given.words, lambda build: self.change(build.image, given))
+
+        def change(build: Build) -> None:
+            self.change(build.image, given)
+            for path, data in given.read:
+                from acbuild.provenance import note_file
+
+                note_file(build, path, data)
+
+        return session.edit(options, out, given.words, change)
 
 
 def _isolator(image: Image, given: Given) -> None:
     name, source = given.words
-    image.add_isolator(name, _read(source))
+    data = _read(source)
+    image.add_isolator(name, data)
+    given.read.append((source, data))
 
 
 def _read(source: str) -> bytes:
