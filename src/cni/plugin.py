@@ -71,7 +71,14 @@ _CODES = {
     ),
     # What the configuration asks for cannot be: a route by a gateway that is nowhere, too high an MTU.
     **dict.fromkeys(
-        (errno.EADDRNOTAVAIL, errno.EHOSTUNREACH, errno.EINVAL, errno.ENETUNREACH, errno.ERANGE),
+        (
+            errno.EADDRNOTAVAIL,
+            errno.EHOSTUNREACH,
+            errno.EINVAL,
+            errno.ENAMETOOLONG,
+            errno.ENETUNREACH,
+            errno.ERANGE,
+        ),
         INVALID_CONFIG,
     ),
     # This kernel has no such thing: no ADD of this plugin will succeed here.

@@ -11,14 +11,15 @@ _LONGEST = 4096  # bytes of a value
 def write(name: str, value: int) -> None:
     """Set ``ipv4/ip_forward`` and the like; nothing is written when it has that value already.
 
-    Without IPv6 in the kernel there is nothing to set for it, and that is no error.
+    Without IPv6 in the kernel, or on an interface with less than the MTU that IPv6 needs (1280), there is
+    nothing to set for it, and that is no error.
     """
     path = f"{_ROOT}/{name}"
     text = b"%d" % value
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
-        if name.startswith("ipv6/") and not os.path.exists(f"{_ROOT}/ipv6"):
+        if name.startswith("ipv6/") and not _has_ipv6(name):
             return
         raise
     try:
@@ -34,6 +35,14 @@ def write(name: str, value: int) -> None:
         raise
     finally:
         os.close(fd)
+
+
+def _has_ipv6(name: str) -> bool:
+    """Whether the kernel has IPv6; and if the setting is of an interface that is there, if that has it."""
+    if not os.path.exists(f"{_ROOT}/ipv6"):
+        return False
+    own = os.path.dirname(name)
+    return os.path.exists(f"{_ROOT}/{own}") or not os.path.exists(f"{_ROOT}/ipv4{own.removeprefix('ipv6')}")
 
 
 def of_interface(family: str, interface: str, name: str, value: int) -> None:

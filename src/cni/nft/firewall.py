@@ -42,8 +42,10 @@ def add(addresses: Sequence[Cidr], policy: str, bridge: str, owner: str) -> None
 
     OPEN: everything, and `bridge` does not matter. SAME_BRIDGE: nothing from another bridge that has a
     policy. ISOLATED: nothing from its own bridge either. An element that is there for an address is of a
-    container that is gone.
+    container that is gone. Without addresses, as on a network of layer 2, there is nothing to decide.
     """
+    if not addresses:
+        return
     chain = _chain(policy, bridge)
     entries = [*_entries(addresses, policy, bridge, owner), *_shared(policy, bridge)]
     with Session() as session:
@@ -59,6 +61,8 @@ def remove(addresses: Sequence[Cidr], policy: str, bridge: str, owner: str) -> N
 
 def is_complete(addresses: Sequence[Cidr], policy: str, bridge: str, owner: str) -> bool:
     """Whether all of it is in place, the policy's rules too."""
+    if not addresses:
+        return True
     entries = _entries(addresses, policy, bridge, owner)
     rules = {_chain(policy, bridge): len(_rules(policy, bridge)), "forward": _FORWARD_RULES}
     with Session() as session:

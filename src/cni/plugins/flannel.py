@@ -12,7 +12,7 @@ import os
 
 from cni import delegate, invoke, jsontext, state
 from cni.attachment import teardown, verify
-from cni.errors import PLUGIN_NOT_AVAILABLE, TRY_AGAIN_LATER, CniError
+from cni.errors import INVALID_CONFIG, PLUGIN_NOT_AVAILABLE, TRY_AGAIN_LATER, CniError
 from cni.fields import Fields
 from cni.types import names
 from cni.types.address import Cidr
@@ -101,7 +101,13 @@ def delete(request: Request) -> None:
     """DEL on the plugin that made the attachment; nothing to do when none is known to have."""
     config = _kept_config(request)
     if config is not None:
-        delegate.delete(_with_result(request, config), _type(config))
+        invoke.find(_type(config), request.path)
+        try:
+            delegate.delete(_with_result(request, config), _type(config))
+        except CniError as failed:
+            # It refuses what it would have been added with, so it was not. Else the record stayed for ever.
+            if failed.code != INVALID_CONFIG:
+                raise
     _forget(request, state.load(request, NAME) or {"file": _file_of_others(request)})
 
 
