@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from cni.attachment import options, teardown
-from cni.nft import masquerade
 
 TYPE_CHECKING = False  # not from typing: a plugin lives too short to import it
 if TYPE_CHECKING:
@@ -27,6 +26,8 @@ def add(request: Request, backend: str, addresses: Sequence[Cidr]) -> None:
 
         by_iptables.add(addresses, request.name, request.container_id)
     elif backend:
+        from cni.nft import masquerade
+
         masquerade.add(addresses, teardown.owner(request))
 
 
@@ -38,6 +39,8 @@ def remove(request: Request, made: Fields) -> None:
 
         by_iptables.remove(addresses, request.name, request.container_id)
     elif recorded(made):
+        from cni.nft import masquerade
+
         masquerade.remove(addresses, teardown.owner(request))
 
 
@@ -50,4 +53,6 @@ def is_complete(request: Request, made: Fields) -> bool:
         from cni.iptables import masquerade as by_iptables
 
         return by_iptables.is_complete(addresses, request.name, request.container_id)
+    from cni.nft import masquerade
+
     return masquerade.is_complete(addresses, teardown.owner(request))

@@ -6,7 +6,6 @@ from cni import delegate
 from cni.attachment import veth
 from cni.errors import INVALID_CONFIG, CniError
 from cni.fields import Fields
-from cni.nft import foreign, masquerade, tables
 from cni.types.address import Cidr
 
 TYPE_CHECKING = False  # not from typing: a plugin lives too short to import it
@@ -40,6 +39,8 @@ class Steps:
 
 def owner(request: Request) -> str:
     """The comment of the attachment's elements in nftables."""
+    from cni.nft import tables  # most attachments have nothing there
+
     return tables.comment(request.name, request.container_id, request.ifname)
 
 
@@ -70,6 +71,8 @@ def unrecorded(request: Request) -> None:
 
     What it was made of is found by prevResult and by the names that the reference plugins use.
     """
+    from cni.nft import foreign, masquerade
+
     steps = Steps()
     try:
         previous = request.prev_result

@@ -10,7 +10,6 @@ from cni.attachment.portvlans import Vlans
 from cni.errors import INVALID_CONFIG, TRY_AGAIN_LATER, CniError
 from cni.fields import Fields
 from cni.lock import Lock
-from cni.nft import mac_guard
 from cni.types.address import Cidr
 from cni.types.result import Interface, IPConfig, Result, Route
 from linux.netlink import address, link
@@ -133,11 +132,10 @@ def delete(request: Request) -> None:
         teardown.unrecorded(request)
         return
     made = Fields(record)
-    owner = teardown.owner(request)
     steps = teardown.Steps()
     steps.run(lambda: masquerading.remove(request, made))
     if made.boolean("guarded"):
-        steps.run(lambda: mac_guard.remove(made.string("veth"), made.string("containerMAC"), owner))
+        steps.run(lambda: _remove_guard(request, made))
     teardown.link_and_address(request, made, steps)
     if not made.boolean("complete"):
         steps.run(lambda: _undo_bridge(request, made))
@@ -204,10 +202,11 @@ def _make(
         )
     if config.is_gateway and ips:
         _make_gateway(request, config, namespaces, bridge, gateway, ips, made)
-    owner = teardown.owner(request)
     masquerading.add(request, str(made.get("masquerade", "")), [each.address for each in ips])
     if config.guard:
-        mac_guard.add(pair.host, pair.container_mac, owner)
+        from cni.nft import mac_guard
+
+        mac_guard.add(pair.host, pair.container_mac, teardown.owner(request))
     if config.container_up:
         interface.wait_until_forwarding(namespaces, pair.host, _UP_DEADLINE)
     own = [
@@ -373,13 +372,20 @@ def _conflicts(
     return [each for each in suspects if str(each) not in known]
 
 
+def _remove_guard(request: Request, made: Fields) -> None:
+    from cni.nft import mac_guard
+
+    mac_guard.remove(made.string("veth"), made.string("containerMAC"), teardown.owner(request))
+
+
 def _check_rules(request: Request, made: Fields) -> None:
-    owner = teardown.owner(request)
     if not masquerading.is_complete(request, made):
         raise verify.damaged("the masquerade rules of the attachment are missing")
     if made.boolean("guarded"):
+        from cni.nft import mac_guard
+
         port, mac = made.string("veth"), made.string("containerMAC")
-        if not mac_guard.is_complete(port, mac, owner):
+        if not mac_guard.is_complete(port, mac, teardown.owner(request)):
             raise verify.damaged("the rules against forged MAC addresses are missing")
 
 

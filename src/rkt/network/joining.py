@@ -160,6 +160,8 @@ def _load_plugins(chosen: list[definitions.Definition]) -> None:
             for name in (plugin.type, Fields(plugin.config).mapping("ipam").string("type")):
                 if plugins.is_builtin(name):
                     plugins.load(name)
+        if each.masquerades:
+            from cni.nft import masquerade  # noqa: F401
 
 
 def _runtime(wanted: Plan) -> Runtime:
