@@ -101,12 +101,11 @@ def delete(request: Request) -> None:
     """DEL on the plugin that made the attachment; nothing to do when none is known to have."""
     config = _kept_config(request)
     if config is not None:
-        invoke.find(_type(config), request.path)
         try:
             delegate.delete(_with_result(request, config), _type(config))
         except CniError as failed:
-            # It refuses what it would have been added with, so it was not. Else the record stayed for ever.
-            if failed.code != INVALID_CONFIG:
+            # What a built-in plugin refuses now it has refused at ADD; else the record stayed for ever.
+            if failed.code != INVALID_CONFIG or invoke.find(_type(config), request.path) is not None:
                 raise
     _forget(request, state.load(request, NAME) or {"file": _file_of_others(request)})
 
