@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cni import delegate
+from cni import delegate, invoke
 from cni.attachment import veth
 from cni.errors import INVALID_CONFIG, CniError
 from cni.fields import Fields
@@ -51,8 +51,8 @@ def recorded_ips(record: Fields) -> list[Cidr]:
 def release_address(request: Request, steps: Steps, made: Fields | None = None) -> None:
     """DEL on the IPAM plugin, if the network has one.
 
-    `made` is the record: when it has no addresses, and the plugin refuses the configuration, then it refused
-    the ADD too, and there is nothing to give back. Else such a record would stay, and every GC fail.
+    `made` is the record: when it has no addresses, and a built-in plugin refuses the configuration, then it
+    refused the ADD too, and there is nothing to give back. Else such a record would stay, and every GC fail.
     """
 
     def release() -> None:
@@ -60,6 +60,8 @@ def release_address(request: Request, steps: Steps, made: Fields | None = None) 
             delegate.delete(request)
         except CniError as failed:
             if failed.code != INVALID_CONFIG or made is None or made.strings("ips"):
+                raise
+            if invoke.find(delegate.ipam_type(request), request.path) is not None:
                 raise
 
     if delegate.ipam_type(request):
