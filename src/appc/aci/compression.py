@@ -411,14 +411,14 @@ _IMPORTS: dict[str, Callable[[], object]] = {
 def deflater(kind: str) -> tuple[Callable[[bytes], bytes], Callable[[], bytes]]:
     """Two functions: one compresses a piece (and may keep it back), one gives the rest at the end.
 
-    No time stamp and no file name go in: the same input gives the same output.
+    gzip works on all processors in between (see `appc.aci.parallel` for what that means for forks). No time stamp and no file name go in: the same input gives the same output.
     """
     if kind == NONE:
         return lambda data: data, bytes
     if kind == GZIP:
-        import zlib
+        from appc.aci.gzip_blocks import GzipBlocks
 
-        z = zlib.compressobj(6, zlib.DEFLATED, 16 + zlib.MAX_WBITS)
+        z = GzipBlocks()
         return z.compress, z.flush
     if kind == BZIP2:
         import bz2
