@@ -26,7 +26,7 @@ MAY_IMPORT = {
 }
 # Modules outside the standard library that a package may import (inside functions, off the hot path).
 LIBRARIES = {
-    "appc": {"urllib3", "zstandard", "backports", "cryptography"},
+    "appc": {"urllib3", "zstandard", "backports", "cryptography", "yaml"},
     "console": {"rich"},
     "cni": {"psycopg", "pymysql"},
 }
