@@ -411,7 +411,7 @@ _IMPORTS: dict[str, Callable[[], object]] = {
 def deflater(kind: str) -> tuple[Callable[[bytes], bytes], Callable[[], bytes]]:
     """Two functions: one compresses a piece (and may keep it back), one gives the rest at the end.
 
-    gzip works on all processors in between (see `appc.aci.parallel` for what that means for forks). No time stamp and no file name go in: the same input gives the same output.
+    No time stamp and no file name go in: the same input gives the same output.
     """
     if kind == NONE:
         return lambda data: data, bytes

@@ -1,4 +1,4 @@
-"""gzip in blocks: an ordinary member, the same for whatever pieces it comes in, on however many processors."""
+"""gzip in blocks: an ordinary member, the same for whatever pieces it comes in, on many processors or one."""
 
 from __future__ import annotations
 
