@@ -22,7 +22,7 @@ from oci.layers.tree import Tree
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Sequence, Set
 
 OPAQUE_ATTRIBUTE = b"trusted.overlay.opaque"
 #: For overlays mounted with the option userxattr, as those of a user namespace are.
@@ -129,7 +129,18 @@ def _orders(tree: Tree, devices: set[bytes]) -> tuple[set[bytes], set[bytes]]:
             whiteouts.add(name)
         elif node.content is None:
             opaques.add(name)
-    return whiteouts, opaques
+    # In a directory that is not merged with another a whiteout would be listed, as a file that is not there.
+    return {name for name in whiteouts if not _is_inside(name, opaques)}, opaques
+
+
+def _is_inside(name: bytes, directories: Set[bytes]) -> bool:
+    """Whether `name` lies below one of `directories`."""
+    if not directories:
+        return False
+    above = name.rpartition(b"/")[0]
+    while above and above not in directories:
+        above = above.rpartition(b"/")[0]
+    return bool(above) or b"." in directories
 
 
 def _directories(tree: Tree, whiteouts: Iterable[bytes]) -> tuple[set[bytes], set[bytes]]:
@@ -184,11 +195,21 @@ def stackable(layers: Sequence[Unpacked]) -> bool:
 
     It does not where a layer links into another one, hides all that is below its root (which an overlay does
     not ask), or holds a directory that it does not describe and a lower one does: an overlay shows the
-    properties of the topmost. The root's are copied easily, so it does not count.
+    properties of the topmost. The root's are copied easily, so it does not count. Nor where a layer removes
+    something of a directory that no lower one has: an overlay would list the whiteout. (In /dev it may: a pod
+    has its own there, and old images have devices, which are not made.)
     """
-    below: set[bytes] = set()
+    described: set[bytes] = set()
+    there: set[bytes] = {b""}
     for place, layer in enumerate(layers):
-        if layer.links_below or (layer.implied - {b"."}) & below or (place and b"." in layer.opaques):
+        if layer.links_below or (layer.implied - {b"."}) & described or (place and b"." in layer.opaques):
             return False
-        below |= layer.described
+        removed_from = {name.rpartition(b"/")[0] for name in layer.whiteouts if not name.startswith(b"dev/")}
+        if not removed_from <= there:
+            return False
+        if hiding := layer.whiteouts | layer.opaques:
+            there = {name for name in there if name not in layer.whiteouts and not _is_inside(name, hiding)}
+            described &= there
+        described |= layer.described
+        there |= {b"", *layer.described, *layer.implied}
     return True

@@ -43,11 +43,15 @@ def record_of(
     unpacked = os.geteuid() == 0 and layers.ensure(paths, found, content.blobs(paths), limits)
     process = image.config.process
     passwd = None
-    if process is not None and identity.needs_passwd(process.user):
-        passwd = _passwd(paths, found) if unpacked else _surveyed(paths, found, limits)
+    needed = process is not None and identity.needs_passwd(process.user)
+    if not unpacked:
+        # Nobody has looked into all layers yet: what is broken must not become an image.
+        passwd = _surveyed(paths, found, limits)
+    elif needed:
+        passwd = _passwd(paths, found)
     top = found[-1].descriptor.digest.hex if found else ""
     ids = Ids(top, image.descriptor.digest)
-    described = manifest(image.config, origin, ids, notes, passwd=passwd)
+    described = manifest(image.config, origin, ids, notes, passwd=passwd if needed else None)
     return Record(reference, image.descriptor, image.manifest.config, found, described)
 
 
