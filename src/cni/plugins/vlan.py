@@ -44,7 +44,10 @@ def add(request: Request) -> Result:
     made = Inner(request, NAME, KIND)
 
     def find(namespaces: Namespaces) -> None:
-        made.over = master.find(request, namespaces).index
+        found = master.find(request, namespaces)
+        if not found.is_up:  # then the kernel refuses to bring up a VLAN of it (ENETDOWN)
+            raise request.refuse(f"the master {found.name} is down", f"hint: ip link set {found.name} up")
+        made.over = found.index
 
     def build(name: str, netns: int | None) -> Message:
         return upper.create_vlan(name, made.over, config.vlan, netns=netns, mtu=config.mtu)

@@ -248,6 +248,11 @@ def test_a_master_in_the_container(lan: Host, kind: str, played: StandIn) -> Non
     node = lan.node("c1")
     node("ip", "link", "add", "net0", "type", "veth", "peer", "name", "net9")
     given = config(lan, kind, master="net0", linkInContainer=True)
+    if kind == "vlan":
+        with pytest.raises(CniError, match=r"the master net0 is down.*hint: ip link set net0 up"):
+            request("ADD", given, node)
+        assert links(node) == ["lo", "net9", "net0"]
+    node("ip", "link", "set", "net0", "up")
     result = request("ADD", given, node)
     assert json.loads(node("ip", "-j", "link", "show", "eth0"))[0]["link"] == "net0"
     request("CHECK", {**given, "prevResult": result.to_json("1.1.0")}, node)
@@ -258,14 +263,20 @@ def test_a_master_in_the_container(lan: Host, kind: str, played: StandIn) -> Non
 
 @pytest.mark.parametrize("kind", ["vlan"])
 def test_a_vlan_that_is_taken(lan: Host, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The kernel has each VLAN of a link once, wherever that is. A name that is taken is as good here."""
-    StandIn(monkeypatch, kind, *STANDS[kind])
+    """The kernel has each VLAN of a link once, wherever that is. A name that is taken will do elsewhere."""
     node = lan.node("c1")
-    from cni.attachment import names
+    has = supported(kind)
+    if has:
+        run("ip", "link", "add", "taken", "link", "lan0", "type", "vlan", "id", "5")
+    else:
+        StandIn(monkeypatch, kind, *STANDS[kind])
+        from cni.attachment import names
 
-    node("ip", "link", "add", "taken", "type", "veth", "peer", "name", "other")
-    monkeypatch.setattr(names, "passing", lambda _: "taken")
+        node("ip", "link", "add", "taken", "type", "veth", "peer", "name", "other")
+        monkeypatch.setattr(names, "passing", lambda _: "taken")
     with pytest.raises(CniError, match="VLAN 5 of lan0 is taken") as refused:
         request("ADD", config(lan, kind), node)
     assert refused.value.code == INVALID_CONFIG
+    if has:
+        run("ip", "link", "delete", "taken")
     assert lan.left() == LEFT
