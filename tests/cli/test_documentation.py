@@ -19,6 +19,7 @@ WITH_SESSIONS = [page for page in PAGES if "```console" in page.read_text(encodi
 
 # What pages need that is not ours.
 NEEDED = {
+    "README.md": ("/usr/bin/podman", "/usr/sbin/runc", "/usr/bin/docker-registry", "/usr/bin/make"),
     "podman-with-our-plugins.md": ("/usr/bin/podman", "/usr/sbin/runc"),
     "gos-plugins.md": ("/usr/lib/cni/portmap",),
     "mixed-node.md": ("/usr/bin/podman", "/usr/sbin/runc", "/usr/lib/cni/portmap"),
@@ -36,6 +37,36 @@ cd "$1/work"
 exec 2>&1
 set +e
 """
+
+# What a page finds in its world: README.md a registry, and a podman that works in containers, too.
+WORLD = {
+    "README.md": """\
+cat >"$1/registry.yml" <<END
+version: 0.1
+storage: {filesystem: {rootdirectory: $1/registry}}
+http: {addr: "127.0.0.1:5000"}
+END
+docker-registry serve "$1/registry.yml" >"$1/registry.log" 2>&1 &
+registry=$!
+trap 'kill $registry' EXIT
+for _ in $(seq 200); do busybox nc 127.0.0.1 5000 </dev/null 2>/dev/null && break; sleep 0.1; done
+cat >"$1/containers.conf" <<END
+[containers]
+default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
+[engine]
+runtime = "runc"
+cgroup_manager = "cgroupfs"
+events_logger = "none"
+END
+cat >"$1/storage.conf" <<END
+[storage]
+driver = "vfs"
+graphroot = "/run/podman/graph"
+runroot = "/run/podman/run"
+END
+export CONTAINERS_CONF="$1/containers.conf" CONTAINERS_STORAGE_CONF="$1/storage.conf"
+""",
+}
 
 
 class Step(NamedTuple):
@@ -83,7 +114,7 @@ def test_sessions_run_as_printed(page: Path, tmp_path: Path) -> None:
         if not Path(program).exists():
             pytest.skip(f"needs {program} (Debian: podman, runc, containernetworking-plugins)")
     steps = list(sessions(page))
-    script = SETUP + "".join(
+    script = SETUP + WORLD.get(page.name, "") + "".join(
         f"echo '@@{number}'\n{step.command}\necho \"@@code $?\"\n" for number, step in enumerate(steps)
     )
     script += "find /sys/fs/cgroup -depth -path '*/libpod_parent*' -type d -delete 2>/dev/null\n"  # podman's
@@ -127,6 +158,8 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert (page.parent / target).exists(), f"{page.name}: {target}"
     for name in re.findall(r"`((?:docs|src|tests)/[a-z0-9_./-]+\.(?:md|py))`", text):
         assert (CHECKOUT / name).exists(), f"{page.name}: {name}"
+    for name, test in re.findall(r"`(tests/[a-z0-9_./-]+\.py)::([a-z0-9_]+)`", text):
+        assert f"def {test}(" in (CHECKOUT / name).read_text(encoding="utf-8"), f"{page.name}: {name}::{test}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(CHECKOUT)))
