@@ -154,9 +154,11 @@ def _wrap(
     except TimeoutError:
         raise TooSlow(shown, "no TLS handshake in time") from None
     except ssl.SSLError as error:
-        raise Unreachable(
-            shown, f"TLS handshake failed: {error.reason or error.strerror or 'no reason given'}"
-        ) from None
+        if error.reason == "WRONG_VERSION_NUMBER":
+            hint = "a server that speaks plain HTTP answers so; a registry may if registries.d has plainHttp"
+            raise Unreachable(shown, "the answer is not TLS", hint=hint) from None
+        problem = f"TLS handshake failed: {error.reason or error.strerror or 'no reason given'}"
+        raise Unreachable(shown, problem) from None
     except OSError as error:
         raise Unreachable(shown, f"connection broke in the TLS handshake: {_reason(error)}") from None
 

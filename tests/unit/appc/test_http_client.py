@@ -86,6 +86,24 @@ def test_an_unknown_certificate_is_refused_unless_tls_checks_are_off(
         assert client.document(https_server.url("/x"), limit=LIMIT) == b"hello"
 
 
+def test_a_server_without_tls_is_told_apart() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def answer() -> None:
+            peer = listening.accept()[0]
+            with peer:
+                peer.recv(1 << 16)
+                peer.sendall(b"HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request?")
+
+        server = threading.Thread(target=answer)
+        server.start()
+        address = f"https://127.0.0.1:{listening.getsockname()[1]}/x"
+        with Client() as client, pytest.raises(Unreachable, match="is not TLS") as failed:
+            client.document(address, limit=LIMIT)
+        server.join()
+    assert "plainHttp" in (failed.value.hint or "")
+
+
 def test_a_certificate_for_another_name_is_refused(
     trusted: Authority, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
