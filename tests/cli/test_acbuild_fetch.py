@@ -68,6 +68,14 @@ def test_an_image_without_a_good_signature_needs_a_word(acbuild: Acbuild, publis
     acbuild(*flags, "begin", "localhost/unsigned", code=1)
 
 
+def test_a_good_signature_of_other_bytes(acbuild: Acbuild, publisher: Publisher) -> None:
+    owner = Owner()
+    signed, served = publisher.aci(content=b"signed"), publisher.aci(content=b"served")
+    publisher.publish(served, signature=armor(owner.key.signature(signed.read_bytes())))
+    assert "invalid signature" in acbuild(*trusting(acbuild, owner), "begin", NAME, code=1).stderr
+    assert not list((acbuild.directory / "cache").rglob("sha512-*"))
+
+
 def test_another_image_than_was_asked_for(acbuild: Acbuild, publisher: Publisher) -> None:
     owner = Owner()
     image = publisher.aci("localhost/other")
