@@ -311,6 +311,8 @@ def _restore_settings(settings: Fields) -> None:
 
 def _file(request: Request) -> str:
     directory = request.fields.string("dataDir") or DATA_DIRECTORY
+    if "\0" in directory:
+        raise ValueError("dataDir is not a path")
     return f"{directory}/{request.container_id}_{request.ifname}.json"
 
 

@@ -376,6 +376,7 @@ ONCE_WRONG: list[tuple[str, tuple[Any, ...], Any, int]] = [
     ("host-local", ("name",), "x" * 300, 7),
     ("macvlan", ("mtu",), 68, 7),
     ("tap", ("mtu",), 68, 7),
+    ("tuning", ("dataDir",), "\0", 7),
 ]
 
 
