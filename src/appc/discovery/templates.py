@@ -27,14 +27,15 @@ def endpoint(template: str, name: str, labels: Mapping[str, str]) -> Endpoint | 
     and with a variable that is neither `name`, `ext` nor a label. Values are put in once, as they are: a
     brace in a label's value starts no further variable, and no label replaces `name` or `ext`.
     """
-    values = {**labels, "name": name}
+    aci, asc = filled(template, name, labels, "aci"), filled(template, name, labels, "aci.asc")
+    return Endpoint(aci, asc) if aci and aci != asc else None
+
+
+def filled(template: str, name: str, labels: Mapping[str, str], extension: str) -> str:
+    """`template` with the values put in, for `{ext}` the `extension`; empty when one is missing."""
+    values = {**labels, "name": name, "ext": extension}
     if not values.get("version"):
         values["version"] = "latest"
-    names = _VARIABLE.findall(template)
-    if "ext" not in names or any(variable != "ext" and variable not in values for variable in names):
-        return None
-
-    def filled(extension: str) -> str:
-        return _VARIABLE.sub(lambda found: extension if found[1] == "ext" else values[found[1]], template)
-
-    return Endpoint(filled("aci"), filled("aci.asc"))
+    if any(variable not in values for variable in _VARIABLE.findall(template)):
+        return ""
+    return _VARIABLE.sub(lambda found: values[found[1]], template)

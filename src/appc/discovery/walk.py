@@ -64,6 +64,30 @@ def discover_endpoints(client: Client, name: str, labels: Mapping[str, str], *, 
     return Endpoints(tuple(endpoints), tuple(attempts))
 
 
+class PushEndpoints(NamedTuple):
+    """Addresses at which a push begins (empty: none found), and the pages that failed on the way."""
+
+    addresses: tuple[str, ...]
+    attempts: tuple[Attempt, ...]
+
+
+def discover_push_endpoints(
+    client: Client, name: str, labels: Mapping[str, str], *, port: int = 0
+) -> PushEndpoints:
+    """Where the image `name` can be pushed to: the tag `ac-push-discovery` of appc/spec#418."""
+
+    def wanted(metas: list[Meta]) -> list[str]:
+        found = [
+            templates.filled(meta.uri, name, labels, "aci")
+            for meta in metas
+            if meta.name == "ac-push-discovery" and name.startswith(meta.prefix)
+        ]
+        return [address for address in found if address]
+
+    addresses, attempts = _walk(client, name, port, wanted)
+    return PushEndpoints(tuple(addresses), tuple(attempts))
+
+
 def discover_public_keys(client: Client, name: str, *, port: int = 0) -> PublicKeys:
     """Where the public keys for `name` are."""
 

@@ -141,23 +141,38 @@ def _canonical_query(query: str) -> str:
 
 
 class Credentials:
-    """The user's credentials by domain: a host, or `host:port` for another port than 443."""
+    """The user's credentials by domain: a host, or `host:port` for another port than 443.
 
-    __slots__ = ("_by_place",)
+    `everywhere` are for one host at every port of it, and only with `plain` over http too: for credentials
+    that the user gave for one command, which says so.
+    """
 
-    def __init__(self, by_domain: Mapping[str, Credential] | None = None) -> None:
+    __slots__ = ("_by_place", "_everywhere", "_plain")
+
+    def __init__(
+        self,
+        by_domain: Mapping[str, Credential] | None = None,
+        *,
+        everywhere: tuple[str, Credential] | None = None,
+        plain: bool = False,
+    ) -> None:
         self._by_place: dict[tuple[str, int], Credential] = {}
+        self._everywhere = everywhere
+        self._plain = plain
         for domain, credential in (by_domain or {}).items():
             self._by_place[place(domain)] = credential
 
     def for_url(self, url: Url) -> Credential | None:
         """What is configured for the place of `url`; nothing over plain http."""
+        if self._everywhere is not None and url.host == self._everywhere[0]:
+            return self._everywhere[1] if self._plain or url.scheme == "https" else None
         if url.scheme != "https":
             return None
         return self._by_place.get((url.host, url.port))
 
     def secrets(self) -> list[str]:
-        return [text for credential in self._by_place.values() for text in credential.secrets() if text]
+        known = [*self._by_place.values(), *([self._everywhere[1]] if self._everywhere else [])]
+        return [text for credential in known for text in credential.secrets() if text]
 
 
 def place(domain: str) -> tuple[str, int]:
