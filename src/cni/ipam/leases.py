@@ -60,8 +60,10 @@ class Leases:
             )
             fcntl.flock(self._lock, fcntl.LOCK_EX)
             self._boot = boot_id()
-        except BaseException:
+        except BaseException as failed:
             self.__exit__(None, None, None)
+            if isinstance(failed, OSError) and failed.filename == "lock":
+                failed.filename = f"{self.path}/lock"
             raise
         return self
 
