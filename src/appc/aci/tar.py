@@ -96,7 +96,10 @@ class TarReader:
         long_name = long_target = None
         while True:
             if self._left or self._padding:
-                self._skip(self._left + self._padding)
+                self._skip(self._left)
+                if self._padding and self._rooted and self._is_at_end():
+                    return  # umoci 0.4 does not pad the last file of a layer; its content is whole
+                self._skip(self._padding)
                 self._left = self._padding = 0
             block = self._take(BLOCK, at_end=True)
             if len(block) < BLOCK or block == _ZEROS:
@@ -266,6 +269,14 @@ class TarReader:
         self._at = 0
         if not self._buffer:
             raise InvalidArchive("the archive is cut short")
+
+    def _is_at_end(self) -> bool:
+        """Whether no byte follows."""
+        if self._at < len(self._buffer):
+            return False
+        self._buffer, self._at = next(self._chunks, b""), 0
+        self._fed += len(self._buffer)
+        return not self._buffer
 
     def _take(self, count: int, *, at_end: bool = False) -> bytes:
         """The next `count` bytes; with `at_end` the archive may end here, and b"" comes back."""

@@ -283,3 +283,17 @@ def test_messages_show_no_control_characters() -> None:
     with pytest.raises(InvalidArchive) as refused:
         entries(tars.file(b"a/../\x1b[31m") + tars.END)
     assert "\x1b" not in str(refused.value)
+
+
+@pytest.mark.parametrize("rooted", [True, False])
+def test_the_last_file_of_a_layer_may_lack_its_padding(*, rooted: bool) -> None:
+    """umoci 0.4 writes such layers; of an image that is an archive cut short."""
+    data = tars.file(b"a", b"whole")[: tars.BLOCK + 5]
+    reader = tar.TarReader(iter([data]), rooted=rooted)
+    if rooted:
+        assert [entry.name for entry in reader] == [b"a"]
+    else:
+        with pytest.raises(InvalidArchive, match="cut short"):
+            list(reader)
+    with pytest.raises(InvalidArchive, match="cut short"):
+        list(tar.TarReader(iter([data[:-1]]), rooted=True))
