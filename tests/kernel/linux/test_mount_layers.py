@@ -96,7 +96,7 @@ def test_a_mapped_overlay_keeps_the_pods_own_ids_on_disk(layers: Path, userns: i
         pytest.skip("no idmapped mounts on the filesystem of temporary files")
     fds = [idmap.mapped(str(layers / name), userns) for name in ("top", "bottom", "pod")]
     fds += [os.open(name, os.O_PATH, dir_fd=fds[2]) for name in ("upper", "work")]
-    merged = overlay.detached(fds[:2], fds[3], fds[4], owner=(SHIFT, SHIFT), source="pod")
+    merged = overlay.detached(fds[:2], fds[3], fds[4], owner=(SHIFT, SHIFT), source="pod", within=fds[:3])
 
     def as_the_pods_root() -> int:
         namespaces.setns(userns, namespaces.NEWUSER)
@@ -136,7 +136,7 @@ def test_a_mapped_overlay_made_as_the_hosts_root_is_refused_instead_of_read_only
     fds += [os.open(name, os.O_PATH, dir_fd=fds[1]) for name in ("upper", "work")]
     try:
         with pytest.raises(OSError, match="work directory"):
-            overlay.detached(fds[:1], fds[2], fds[3])
+            overlay.detached(fds[:1], fds[2], fds[3], within=fds[:2])
     finally:
         for fd in fds:
             os.close(fd)

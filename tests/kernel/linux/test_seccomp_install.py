@@ -153,7 +153,11 @@ out:    mov $1, %eax
 
 
 def test_i386_programs_are_filtered_too(i386_program: Path) -> None:
-    if subprocess.run([str(i386_program)], check=False).returncode not in {0, 1}:
+    try:
+        runs = subprocess.run([str(i386_program)], check=False).returncode in {0, 1}
+    except OSError:
+        runs = False
+    if not runs:
         pytest.skip("this kernel runs no i386 programs")
     assert run_filtered(str(i386_program)).returncode == 0
     assert run_filtered(str(i386_program), policy="seccomp.policy(compat=False)").returncode == -31
