@@ -53,12 +53,17 @@ class Elf(NamedTuple):
     @property
     def machine(self) -> str:
         """The machine, as uname(2) calls it."""
-        return _MACHINES.get(self.kind[2], f"machine {self.kind[2]}")
+        return machine_of(self.kind)
 
     @property
     def static(self) -> bool:
         """Whether it needs no other file."""
         return not (self.interpreter or self.needed)
+
+
+def machine_of(kind: tuple[int, int, int]) -> str:
+    """The machine of a `kind`, as uname(2) calls it."""
+    return _MACHINES.get(kind[2], f"machine {kind[2]}")
 
 
 def read(fd: int) -> Elf | None:

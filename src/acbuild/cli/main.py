@@ -38,6 +38,7 @@ VERBS = (
     Verb("script", "acbuild.cli.script", "run the commands in a file", _BUILD),
     Verb("run", "acbuild.cli.run", "run a command in the image", _FILES),
     Verb("copy", "acbuild.cli.copy", "copy a file or directory into the image", _FILES),
+    Verb("copy-binary", "acbuild.cli.copy_binary", "copy a program and its libraries into the image", _FILES),
     Verb("copy-to-dir", "acbuild.cli.copy_to_dir", "copy files into a directory of the image", _FILES),
     Verb("remove", "acbuild.cli.remove", "remove a file or directory of the image", _FILES),
     Verb("squash", "acbuild.cli.squash", "make the image independent: one layer, all files in it", _FILES),

@@ -94,6 +94,10 @@ class AppcImage:
             if number != annotation.name and number.isascii() and number.isdigit() and len(number) < 10:
                 yield int(number), annotation.value
 
+    def architecture(self) -> str:
+        """The label `arch`, "" without one."""
+        return self.manifest.labels.get("arch") or ""
+
     def environment(self) -> tuple[tuple[str, str], ...]:
         """The variables of the app."""
         return tuple(self._app.environment.as_dict().items())

@@ -162,6 +162,17 @@ class OciImage:
 
         # --- the image
 
+    def architecture(self) -> str:
+        """As appc calls it, "" for one that it has no name for."""
+        from appc.errors import UnsupportedPlatform
+        from appc.types import platforms
+
+        platform = self.config.platform
+        try:
+            return platforms.from_go(platform.os, platform.architecture, platform.variant.lstrip("v"))[1]
+        except UnsupportedPlatform:
+            return ""
+
     def environment(self) -> tuple[tuple[str, str], ...]:
         """The variables of the process."""
         pairs = (item.partition("=") for item in self._process.env)
