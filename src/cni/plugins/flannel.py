@@ -222,7 +222,10 @@ def _kept_config(request: Request) -> dict[str, object] | None:
 
 
 def _directory(request: Request) -> str:
-    return request.fields.string("dataDir") or DATA_DIRECTORY
+    directory = request.fields.string("dataDir") or DATA_DIRECTORY
+    if "\0" in directory:
+        raise ValueError("dataDir is not a path")
+    return directory
 
 
 def _file(request: Request) -> str:

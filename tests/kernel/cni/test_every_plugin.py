@@ -373,6 +373,7 @@ ONCE_WRONG: list[tuple[str, tuple[Any, ...], Any, int]] = [
     ("dummy", ("ipam", "dataDir"), 5, 7),
     ("firewall", ("prevResult", "ips"), [], 0),
     ("flannel", ("ipam", "dataDir"), 5, 7),
+    ("flannel", ("dataDir",), "\0", 7),
     ("host-local", ("name",), "x" * 300, 7),
     ("macvlan", ("mtu",), 68, 7),
     ("tap", ("mtu",), 68, 7),
