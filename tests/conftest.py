@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 pytest_plugins = (
     "fixtures.acbuild",
+    "fixtures.acserver",
     "fixtures.databases",
     "fixtures.httpsserver",
     "fixtures.images",

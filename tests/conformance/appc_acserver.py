@@ -41,7 +41,7 @@ def judge(case: Case) -> Failure | Skip | None:
 
 
 def _find(case: Case) -> Failure | None:
-    """Where the reference redirects to a file that is not there (reference/appc.md, E1), there is one here."""
+    """Where the reference redirects to a file that is not there (appc.md, E1), there is one here."""
     expected = case.data["normalized"]
     target = urlsplit(str(expected.get("location", "http://acs.example/")))
     with tempfile.TemporaryDirectory() as root:

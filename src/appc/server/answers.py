@@ -159,11 +159,10 @@ class Answers:
                 fd = root.open_file(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY)
         except (OSError, ValueError):
             return None
-        file = open(fd, "rb", buffering=0)  # noqa: SIM115  whoever sends it closes it
-        if stat.S_ISREG(os.fstat(fd).st_mode):
-            return file
-        file.close()
-        return None
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            return None
+        return open(fd, "rb")
 
     # Pushing
 

@@ -184,7 +184,7 @@ def _text(value: object) -> str:
 
 def _server_name(value: object) -> str:
     text = jsonfield.string(value)
-    if not _NAME.fullmatch(text):
+    if text and not _NAME.fullmatch(text):
         raise ValueError(f"{jsonfield.quoted(text)} is no host name with an optional port")
     return text
 

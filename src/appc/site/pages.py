@@ -27,9 +27,12 @@ class Tag(NamedTuple):
 
 
 def tags(name: str, base: str, *, keys: bool) -> list[Tag]:
-    """What the page of the image `name` says when the site is served at the address `base`."""
+    """What the page of the image `name` says when the site is served at the address `base`.
+
+    The template has `{name}`, so that for a name below, of which there is no image, it leads nowhere.
+    """
     app = name.rpartition("/")[2]
-    template = f"{base}/{name}/{app}-{{version}}-{{os}}-{{arch}}.{{ext}}"
+    template = f"{base}/{{name}}/{app}-{{version}}-{{os}}-{{arch}}.{{ext}}"
     found = [Tag("ac-discovery", name, template)]
     return [*found, *key_tags(name, base, keys=keys)]
 
