@@ -20,6 +20,7 @@ WITH_SESSIONS = [page for page in PAGES if "```console" in page.read_text(encodi
 # What pages need that is not ours.
 NEEDED = {
     "README.md": ("/usr/bin/podman", "/usr/sbin/runc", "/usr/bin/docker-registry", "/usr/bin/make"),
+    "run-docker-images.md": ("/usr/bin/umoci", "/usr/bin/skopeo"),
     "podman-with-our-plugins.md": ("/usr/bin/podman", "/usr/sbin/runc"),
     "gos-plugins.md": ("/usr/lib/cni/portmap",),
     "mixed-node.md": ("/usr/bin/podman", "/usr/sbin/runc", "/usr/lib/cni/portmap"),

@@ -15,8 +15,8 @@ EXAMPLES = """\
   rkt image inspect --format='{name} {digest}' sha512-0d5cc6
 """
 DESCRIPTION = """\
-Shows name, digest and platform of each image, what it runs and how, and what it is made of. `rkt image
-cat-manifest` shows the whole manifest.
+Shows name, digest and platform of each image, what it runs and how, and what it is made of.
+`rkt image cat-manifest` shows the whole manifest.
 """
 NAMES = (
     *("id", "name", "version", "reference", "digest", "os", "arch", "created", "authors"),
