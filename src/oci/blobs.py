@@ -166,8 +166,12 @@ class BlobDirectory:
         """``with receive(descriptor) as incoming``: what was not finished is gone on with the next time."""
         place = self.place(descriptor.digest)
         os.makedirs(os.path.dirname(place), exist_ok=True)
-        os.makedirs(self._partial, exist_ok=True)
-        return Incoming(self, descriptor, place, self._partial, durable=self._durable)
+        while True:
+            os.makedirs(self._partial, exist_ok=True)
+            try:
+                return Incoming(self, descriptor, place, self._partial, durable=self._durable)
+            except FileNotFoundError:
+                continue  # the one before us was the last, and took the directory with it
 
 
 class Incoming:

@@ -69,6 +69,7 @@ def config(kind: str, leases: Path) -> dict[str, Any]:
 
 def make_devices() -> None:
     subprocess.run(["ip", "link", "add", "lan0", "type", "veth", "peer", "name", "lan1"], check=True)
+    subprocess.run(["ip", "link", "set", "lan0", "up"], check=True)
 
 
 def flannel(leases: Path) -> dict[str, Any]:
