@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from acbuild import rootless
 from acbuild.context import APPC, CURRENT, OCI, Beginning, Build
 from acbuild.errors import AcbuildError
 
@@ -34,6 +35,7 @@ def begin(
             begin_oci.fill(new.path, start, insecure=insecure, say=say)
         else:
             _fill(settings, new.path, start, insecure=insecure, say=say)
+        rootless.mark(new.path)
         new.finish(mode)
 
 

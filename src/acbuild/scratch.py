@@ -6,6 +6,7 @@ import os
 import stat
 
 from acbuild.errors import AcbuildError
+from acbuild.rootless import own_uid
 from linux import files
 
 TYPE_CHECKING = False
@@ -20,7 +21,7 @@ class scratch:
     """
 
     def __init__(self) -> None:
-        self._parent = f"{os.environ.get('TMPDIR') or '/tmp'}/acbuild-{os.geteuid()}"  # noqa: S108 (see below)
+        self._parent = f"{os.environ.get('TMPDIR') or '/tmp'}/acbuild-{own_uid()}"  # noqa: S108 (see below)
         while True:
             _make(self._parent)
             files.collect_temporary(self._parent)

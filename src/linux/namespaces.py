@@ -156,6 +156,12 @@ def user_namespace(uid_map: Sequence[tuple[int, int, int]], gid_map: Sequence[tu
         os.waitpid(child, 0)
 
 
+def in_initial_user_namespace() -> bool:
+    """Whether every ID here is the host's own: root is the host's root."""
+    with open("/proc/self/uid_map", "rb") as file:
+        return file.read().split() == [b"0", b"0", b"4294967295"]
+
+
 def same(path: str, other: str) -> bool:
     """Whether two namespace files are of one namespace: a check for CNI_NETNS against our own (R21)."""
     return os.path.samestat(os.stat(path), os.stat(other))

@@ -47,11 +47,13 @@ parse = _SYNTAX.parse
 
 
 def run(options: Options, out: Output) -> int:
-    from acbuild import begin
+    from acbuild import begin, rootless
     from acbuild.cli import session
 
     session.in_progress_only(options)
     given = parse(options.argv)
+    if rootless.may_have_owners():
+        rootless.enter(say=out.note)
     begin.begin(
         session.settings_of(options),
         *given.words,

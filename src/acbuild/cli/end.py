@@ -35,5 +35,6 @@ def run(options: Options, out: Output) -> int:
 
     session.in_progress_only(options)
     parse(options.argv)
+    session.as_owner(options, out)
     context.end(session.settings_of(options).work_path, waiting=lambda: session.waiting(out))
     return 0

@@ -65,6 +65,7 @@ class CommandFailed(AcbuildError):
 
 
 def run(options: Options, out: Output) -> int:
+    from acbuild import rootless
     from acbuild.cli import session
 
     given = parse(options.argv)
@@ -83,4 +84,5 @@ def run(options: Options, out: Output) -> int:
         if code:
             raise CommandFailed(given.words[0], code)
 
+    rootless.enter(say=out.note)
     return session.edit(options, out, given.words, change, changes_files=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from acbuild.context import LOOKING, Build, Work
 from acbuild.errors import AcbuildError
 
@@ -21,7 +23,17 @@ def settings_of(options: Options) -> Settings:
 
 def opened(options: Options, out: Output, work: Work | None = None) -> Build:
     """The build in progress, locked; to be used in a ``with``."""
+    as_owner(options, out)
     return Build.open(settings_of(options).work_path, work, waiting=lambda: waiting(out))
+
+
+def as_owner(options: Options, out: Output) -> None:
+    """Become whom the files of the build belong to, if that is nobody but a user namespace's root."""
+    from acbuild import rootless
+    from acbuild.context import DIRECTORY
+
+    if rootless.is_needed(os.path.join(settings_of(options).work_path, DIRECTORY)):
+        rootless.enter(say=out.note)
 
 
 def reading(options: Options, out: Output) -> Build:

@@ -11,7 +11,7 @@ import os
 from acbuild.engines import confine, program, root, supervision
 from acbuild.engines.workspace import Places, Workspace, stacked_or_copied
 from acbuild.errors import AcbuildError
-from linux import clone
+from linux import clone, namespaces
 from linux.mount import api
 from linux.paths import Root
 
@@ -33,6 +33,8 @@ _MOUNTED = (*root.SYSTEM, "run", "tmp")
 def run(layers: Layers, command: Command, *, say: Callable[[str], None]) -> int:
     """Run `command` on `layers`; its exit code. See `acbuild.engines.run`."""
     nspawn = _find()
+    if not namespaces.in_initial_user_namespace():
+        raise AcbuildError(f"{_PROGRAM} works for root only", hint="use --engine=native")
 
     def once(layers: Layers) -> int:
         with Workspace(layers, Places(_DIRECTORIES, resolver=command.network)) as workspace:

@@ -13,7 +13,7 @@ import os
 import stat
 
 from acbuild.errors import AcbuildError
-from linux import libc
+from linux import libc, namespaces
 from linux.mount import api, info, masks, overlay, ownroot
 from linux.paths import Root
 
@@ -34,15 +34,9 @@ _DEVICES = {**_MEMORY, "tty": (5, 0)}
 _SELF = "/proc/self/fd"
 _LINKS = {"fd": _SELF, "stdin": f"{_SELF}/0", "stdout": f"{_SELF}/1", "stderr": f"{_SELF}/2"}
 #: Said explicitly, as a module's parameters may differ: the upper directory is to be readable by others.
-_OPTIONS = (("redirect_dir", "off"), ("index", "off"), ("metacopy", "off"))
+_OPTIONS = (("redirect_dir", "nofollow"), ("index", "off"), ("metacopy", "off"))
 #: What the kernel says where an overlay cannot have its upper directory.
-NO_OVERLAY = (errno.EINVAL, errno.ENODEV, errno.EROFS, errno.EOPNOTSUPP, errno.ENOSYS)
-
-
-def in_initial_user_namespace() -> bool:
-    """Whether the caller's root is the host's root."""
-    with open("/proc/self/uid_map", "rb") as file:
-        return file.read().split() == [b"0", b"0", b"4294967295"]
+NO_OVERLAY = (errno.EPERM, errno.EINVAL, errno.ENODEV, errno.EROFS, errno.EOPNOTSUPP, errno.ENOSYS)
 
 
 def make_private() -> None:
@@ -79,7 +73,7 @@ def skeleton(base_fd: int, directories: tuple[str, ...], files: tuple[str, ...])
 def stacked(layers: Layers, lowest: int, work: str) -> int:
     """The detached overlay of `layers` over the directory fd `lowest`. OSError with one of NO_OVERLAY."""
     options: list[tuple[str, str | None]] = list(_OPTIONS)
-    if not in_initial_user_namespace():
+    if not namespaces.in_initial_user_namespace():
         options.append(("userxattr", None))
     fds: list[int] = []
     try:

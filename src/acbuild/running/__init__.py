@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 
+from acbuild import rootless
 from acbuild.engines import Command, Layers
 from acbuild.image.appc import AppcImage
 from acbuild.tree.places import source_date_epoch
@@ -57,6 +58,7 @@ def run(build: Build, settings: Settings, wanted: Wanted, *, say: Callable[[str]
         network=wanted.network,
     )
     build.about_to_change()
+    rootless.mark(build.path)
     start = time.clock_gettime_ns(_COARSE)
     scratch = f"{build.path}/{SCRATCH}"
     try:

@@ -11,6 +11,7 @@ import hashlib
 import os
 import stat
 
+from acbuild import rootless
 from acbuild.errors import AcbuildError
 from acbuild.tree.places import Places, cleaned
 from appc.aci import tar
@@ -95,7 +96,7 @@ class _Copier:
 
     def __init__(self, places: Places, owner: Owner | None) -> None:
         self._places = places
-        self._owner = owner
+        self._owner = owner or rootless.owner()
         self._chown = os.geteuid() == 0
         if owner is not None and not self._chown:
             raise AcbuildError(
