@@ -29,20 +29,38 @@ def sign(fd: int, arguments: Sequence[str] = ()) -> tuple[bytes, str]:
 
     `arguments` are given to gpg as they are. Raises AppcError when there is no signature.
     """
+    command = ["--armor", "--detach-sign", "--digest-algo", "SHA512", "--output", "-"]
+    os.lseek(fd, 0, os.SEEK_SET)
+    made, told = _gpg([*command, *arguments, "--", "-"], fd, "--list-secret-keys")
+    if not made.startswith(_BEGINNING):
+        raise AppcError(f"gpg failed: {told or 'it made no signature'}", hint="see `gpg --list-secret-keys`")
+    return made, told
+
+
+def public_key(key: str) -> bytes:
+    """The armoured public half of gpg's key `key`. AppcError when there is none."""
+    made, _ = _gpg(["--armor", "--export", "--", key], None, "--list-keys")
+    if not made:
+        raise AppcError(f"gpg has no key {key}", hint="see `gpg --list-keys`")
+    return made
+
+
+def _gpg(words: Sequence[str], stdin: int | None, listing: str) -> tuple[bytes, str]:
+    """What gpg writes, and what it tells; `listing` is where a user looks who gets the error."""
     import subprocess
 
-    command = ["gpg", "--armor", "--detach-sign", "--digest-algo", "SHA512", "--output", "-"]
     environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
-    os.lseek(fd, 0, os.SEEK_SET)
     try:
         done = subprocess.run(
-            [*command, *arguments, "--", "-"], stdin=fd, capture_output=True, env=environment, check=False
+            ["gpg", *words],
+            stdin=subprocess.DEVNULL if stdin is None else stdin,
+            capture_output=True,
+            env=environment,
+            check=False,
         )
     except FileNotFoundError:
         raise AppcError("gpg is not installed", hint="install the package gnupg") from None
     told = done.stderr.decode("utf-8", "replace").strip()
-    if done.returncode or not done.stdout.startswith(_BEGINNING):
-        raise AppcError(
-            f"gpg failed: {told or f'status {done.returncode}'}", hint="see `gpg --list-secret-keys`"
-        )
+    if done.returncode:
+        raise AppcError(f"gpg failed: {told or f'status {done.returncode}'}", hint=f"see `gpg {listing}`")
     return done.stdout, told

@@ -43,6 +43,7 @@ VERBS = (
     Verb("image history", "rkt.cli.image.history", "show how an image came to be", _IMAGES),
     Verb("image tree", "rkt.cli.image.tree", "show what images are made of, and share", _IMAGES),
     Verb("image tag", "rkt.cli.image.tag", "give an image of layers another name", _IMAGES),
+    Verb("image publish", "rkt.cli.image.publish", "write images for a web server to serve", _IMAGES),
     Verb("image push", "rkt.cli.image.push", "send an image to a registry", _IMAGES),
     Verb(
         "image convert",
