@@ -8,11 +8,13 @@ does.
 from __future__ import annotations
 
 import os
+import select
+import signal
 from contextlib import ExitStack
 
 from appc import jsonfield
 from appc.aci import treehash
-from linux import files
+from linux import files, process
 from oci.layers import stack
 from oci.layers.flatten import Source
 from oci.layers.stack import Unpacked
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from rkt.store.paths import Paths
 
 _FACTS = "facts"
+_ALONE = b"1"
 _LARGEST_FACTS = 256 << 20
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -83,14 +86,14 @@ def ensure(paths: Paths, wanted: Iterable[StoredLayer], blobs: Blobs, limits: Li
         for diff_id in missing:  # in one order, so that no two processes wait for each other
             held.callback(os.close, files.lock_file(_lock(paths, diff_id), exclusive=True))
         ready = []
-        for diff_id, layer in missing.items():
+        for diff_id in missing:
             if is_unpacked(paths, diff_id):
                 continue  # another process was first
             temporary = files.temporary_directory(paths.temporary, name_of(diff_id))
-            directory = held.enter_context(temporary)
-            if not _fill(directory, layer, blobs, limits):
-                return False
-            ready.append((diff_id, temporary, directory))
+            ready.append((diff_id, temporary, held.enter_context(temporary)))
+        jobs = [(directory, missing[diff_id]) for diff_id, _, directory in ready]
+        if not _fill_all(jobs, blobs, limits):
+            return False
         if ready:
             files.sync_filesystem(paths.layers)
         for diff_id, temporary, directory in ready:
@@ -102,6 +105,54 @@ def ensure(paths: Paths, wanted: Iterable[StoredLayer], blobs: Blobs, limits: Li
 
 def _lock(paths: Paths, diff_id: Digest) -> str:
     return f"{paths.tree_locks}/layer-{name_of(diff_id)}"
+
+
+def _fill_all(jobs: list[tuple[str, StoredLayer]], blobs: Blobs, limits: Limits) -> bool:
+    """Unpack several layers, as many at once as there are processors, the largest first."""
+    waiting = sorted(jobs, key=lambda job: job[1].descriptor.size)
+    most = min(len(os.sched_getaffinity(0)), len(jobs))
+    if most < 2:
+        return all(_fill(directory, layer, blobs, limits) for directory, layer in waiting)
+    running: dict[int, tuple[int, str, StoredLayer]] = {}  # by the descriptor of the answer
+    try:
+        while waiting or running:
+            while waiting and len(running) < most:
+                directory, layer = waiting.pop()
+                fd, pid = _start(directory, layer, blobs, limits)
+                running[fd] = pid, directory, layer
+            for fd in select.select(running, (), ())[0]:
+                pid, directory, layer = running.pop(fd)
+                answer = os.read(fd, 1)
+                os.close(fd)
+                os.waitpid(pid, 0)
+                if answer == _ALONE:
+                    continue
+                # Not, or for a reason that is to be told: here it is raised.
+                files.remove_tree(f"{directory}/rootfs")
+                if not _fill(directory, layer, blobs, limits):
+                    return False
+    finally:
+        for fd, (pid, _, _) in running.items():
+            os.close(fd)
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+    return True
+
+
+def _start(directory: str, layer: StoredLayer, blobs: Blobs, limits: Limits) -> tuple[int, int]:
+    """Unpack one layer in a child process; where it answers `_ALONE` if that is done, and its pid."""
+    reading, writing = os.pipe()
+    parent = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            process.set_parent_death_signal(parent)
+            if _fill(directory, layer, blobs, limits):
+                os.write(writing, _ALONE)
+        finally:
+            os._exit(0)
+    os.close(writing)
+    return reading, pid
 
 
 def _fill(directory: str, layer: StoredLayer, blobs: Blobs, limits: Limits) -> bool:
@@ -120,7 +171,7 @@ def _fill(directory: str, layer: StoredLayer, blobs: Blobs, limits: Limits) -> b
     finally:
         os.close(fd)
     data = jsonfield.encode(_to_json(found))
-    out = os.open(f"{directory}/{_FACTS}", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    out = os.open(f"{directory}/{_FACTS}", os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with open(out, "wb") as written:
         written.write(data)
     return True
