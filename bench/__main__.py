@@ -1,4 +1,4 @@
-"""python3 bench [start|many|fetch|cni]…: compare rkt with its peers on this machine; tables in Markdown.
+"""python3 bench [start|many|fetch|cni|build]…: compare rkt with its peers here; tables in Markdown.
 
 Needs root. What a peer's absence leaves out is left out of the tables, never guessed.
 """
@@ -13,10 +13,11 @@ from pathlib import Path
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", nargs="*", help="start, many, fetch, cni (default: all)")
+    parser.add_argument("what", nargs="*", help="start, many, fetch, cni, build (default: all)")
     parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--pods", type=int, default=200)
     options = parser.parse_args()
+    import build
     import fetch
     import many
     import start
@@ -29,6 +30,7 @@ def main() -> int:
         "many": lambda directory: many.run(directory, options.pods),
         "fetch": lambda directory: fetch.run(directory, max(3, options.rounds // 4)),
         "cni": lambda directory: plugins.run(directory, options.rounds),
+        "build": lambda directory: build.run(directory, options.rounds),
     }
     for name in options.what or benches:
         with tempfile.TemporaryDirectory(prefix="rkt-bench-", dir="/var/tmp") as directory:

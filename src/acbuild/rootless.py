@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 
 from acbuild.errors import AcbuildError
-from linux import clone, namespaces, process
+from linux import namespaces
 from linux.bare import signal
 
 TYPE_CHECKING = False
@@ -64,6 +64,8 @@ def enter(*, say: Callable[[str], None]) -> None:
     """
     if os.geteuid() == 0:
         return
+    from linux import clone, process
+
     uid, gid = os.geteuid(), os.getegid()
     ranges = _ranges(uid)
     parent = os.getpid()
@@ -139,6 +141,8 @@ def _range(path: str, names: tuple[str, ...]) -> tuple[int, int] | None:
 
 def _map_ranges(child: int, uid: int, gid: int, ranges: tuple[tuple[int, int], tuple[int, int]]) -> bool:
     """Have the host's programs map the ranges; False where they are missing or refuse."""
+    from linux import process
+
     for program, own, (first, count) in (("newuidmap", uid, ranges[0]), ("newgidmap", gid, ranges[1])):
         words = [program, *map(str, (child, 0, own, 1, 1, first, count))]
         try:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _BLOCK = 256 << 10
 _WINDOW = 32 << 10
+#: Blocks for each processor at a time: with more, fewer processors wait for the slowest one.
+_AT_ONCE = 4
 _LEVEL = 6
 #: No name, no time, written on Unix (RFC 1952).
 _HEADER = b"\x1f\x8b\x08\0\0\0\0\0\0\x03"
@@ -39,8 +41,7 @@ class GzipBlocks:
         self._size += len(data)
         self._pending += data
         whole = len(self._pending) // _BLOCK
-        # As many at a time as there are processors; fewer wait for more.
-        if whole < self._threads:
+        if whole < self._threads * _AT_ONCE:
             return b""
         return self._taken(whole * _BLOCK)
 
