@@ -41,7 +41,10 @@ def run(options: Options, out: Output) -> int:
 
 
 def pages(program: Program) -> dict[str, str]:
-    """The pages of a program by file name; verbs that this build does not have are left out."""
+    """The pages of a program by file name; verbs that this build does not have are left out.
+
+    A program that is one verb without a name has the verb's page alone.
+    """
     found = {f"{program.name}.1": _overview(program)}
     for verb in program.verbs:
         if not verb.hidden:
@@ -52,7 +55,7 @@ def pages(program: Program) -> dict[str, str]:
 
 
 def page_name(program: Program, verb: Verb) -> str:
-    return f"{program.name}-{verb.name.replace(' ', '-')}"
+    return "-".join((program.name, *verb.name.split()))
 
 
 def page(program: Program, verb: Verb) -> str:
@@ -85,9 +88,9 @@ def page(program: Program, verb: Verb) -> str:
         *([f"See also {_text(program.name)} help exit\\-codes."] if program.topics else []),
         ".SH EXAMPLES",
         *_literal(getattr(module, "EXAMPLES", "")),
-        ".SH SEE ALSO",
-        _see_also(program, verb),
     ]
+    if verb.name:
+        lines += [".SH SEE ALSO", _see_also(program, verb)]
     return "\n".join(lines) + "\n"
 
 

@@ -23,11 +23,13 @@ CHECKOUT = Path(__file__).parent.parent.parent
 
 
 def programs() -> list[Program]:
-    return [
+    several = [
         import_module(f"{package}.cli.main").PROGRAM
         for package in ("rkt", "appc", "cni", "acbuild")
         if (CHECKOUT / "src" / package / "cli/main.py").exists()
     ]
+    single = ("oci.cli.main", "appc.cli.acserver", "appc.cli.acpush")
+    return several + [import_module(module).PROGRAM for module in single]
 
 
 PROGRAMS = programs()
@@ -62,7 +64,7 @@ def test_the_examples_of_a_verb_are_its_own_and_parse(program: Program, verb: Ve
         words = words[: next((i for i, word in enumerate(words) if word in ("|", ">", "&&")), len(words))]
         if not words or words[0] != program.name:
             continue
-        rest = take_flags(program, words[1:], {}, until_verb=True)
+        rest = take_flags(program, words[1:] if verb.name else ["", *words[1:]], {}, until_verb=True)
         if rest and rest[0] == "--version":
             continue
         found, used = program.find(rest)
