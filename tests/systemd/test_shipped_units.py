@@ -28,12 +28,15 @@ UNTIL_TERM = "trap 'exit 0' TERM; while :; do sleep 0.05; done"
 @pytest.fixture
 def installed(systemd_guest: Guest) -> Guest:
     """The guest with /usr/bin/rkt and the shipped files in their places."""
-    systemd_guest("ln", "-sf", f"{RKT}/bin/rkt", "/usr/bin/rkt")
+    for program in ("rkt", "acserver"):
+        systemd_guest("ln", "-sf", f"{RKT}/bin/{program}", f"/usr/bin/{program}")
     systemd_guest(
         "sh", "-c", f"mkdir -p /usr/lib/rkt/plugins/net && ln -sf {RKT}/lib/cni/* /usr/lib/rkt/plugins/net/"
     )
     systemd_guest("sh", "-c", f"cp {RKT}/dist/systemd/* /etc/systemd/system/")
     systemd_guest("sh", "-c", f"cp {RKT}/dist/tmpfiles.d/* /etc/tmpfiles.d/")
+    systemd_guest("sh", "-c", f"mkdir -p /etc/sysusers.d && cp {RKT}/dist/sysusers.d/* /etc/sysusers.d/")
+    systemd_guest("systemd-sysusers", "acserver.conf")
     systemd_guest("systemd-tmpfiles", "--create", "rkt.conf")
     systemd_guest("systemctl", "daemon-reload")
     return systemd_guest
@@ -82,6 +85,22 @@ def test_the_dhcp_daemon_is_started_by_its_socket(installed: Guest) -> None:
     installed("sh", "-c", status)
     installed("systemctl", "stop", "rkt-dhcp.service", "rkt-dhcp.socket")
     assert installed.property("rkt-dhcp.service", "Result") == "success"
+
+
+def test_acserver_is_started_by_its_socket_without_rights(installed: Guest) -> None:
+    settings = '{"api": {"username": "u", "password": "p"}, "storage": {"rootPath": "/var/lib/acserver"}}'
+    installed("sh", "-c", f"umask 077; echo '{settings}' >/etc/acserver.yml")
+    installed("systemctl", "start", "acserver.socket")
+    assert installed.property("acserver.service", "ActiveState") == "inactive"
+    page = installed("busybox", "wget", "-q", "-O-", "http://127.0.0.1:3000/").stdout
+    assert "ac-push-discovery" in page
+    main = installed.property("acserver.service", "MainPID")
+    assert installed("stat", "-c", "%U", f"/proc/{main}").stdout == "acserver\n"
+    assert installed("stat", "-c", "%U %a", "/var/lib/acserver").stdout == "acserver 755\n"
+    installed("systemctl", "kill", "--signal=KILL", "--kill-who=main", "acserver.service")
+    assert "ac-discovery" in installed("busybox", "wget", "-q", "-O-", "http://127.0.0.1:3000/").stdout
+    installed("systemctl", "stop", "acserver.service", "acserver.socket")
+    assert installed.property("acserver.service", "Result") == "success"
 
 
 def test_the_unit_of_the_documentation(installed: Guest, guest_rkt: GuestRkt, make_aci: MakeAci) -> None:
