@@ -288,7 +288,7 @@ def test_bad_command_lines(publisher: Publisher, rkt: Rkt) -> None:
         (["a.aci", "--signature"], "a value is missing"),
         (["--pull-policy=always", "localhost/app"], "unknown pull policy"),
         (["--bogus", "localhost/app"], "unknown flag"),
-        (["docker://busybox"], "cannot be fetched yet"),
+        (["docker://busybox"], "nobody vouches for the image"),
         (["sha512-00"], "no image sha512-00"),
         (["/nonexistent.aci"], "error opening signature file"),
         (["https://localhost/x"], "must end in .aci"),

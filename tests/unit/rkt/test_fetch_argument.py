@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rkt.errors import RktError
-from rkt.fetch.argument import DOCKER, FILE, HASH, NAME, URL, parse
+from rkt.fetch.argument import DOCKER, DOCKER_ARCHIVE, FILE, HASH, NAME, OCI, URL, parse
 
 
 @pytest.mark.parametrize(
@@ -41,6 +41,30 @@ from rkt.fetch.argument import DOCKER, FILE, HASH, NAME, URL, parse
 def test_what_an_argument_means(text: str, kind: str, value: str) -> None:
     source = parse(text)
     assert (source.kind, source.value, source.text) == (kind, value, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "parts"),
+    [
+        ("oci:/a/b", OCI, ("/a/b", "", "")),
+        ("oci:./a:1.0", OCI, ("./a", "1.0", "")),
+        ("oci-archive:../a.tar:x:y", OCI, ("../a.tar", "x:y", "")),
+        ("oci:/a/b@sha256:00", OCI, ("/a/b", "", "sha256:00")),
+        ("docker-archive:/a.tar:host:5000/x:1", DOCKER_ARCHIVE, ("/a.tar", "host:5000/x:1", "")),
+        ("docker-archive:there.tar:x", DOCKER_ARCHIVE, ("there.tar", "x", "")),
+        ("docker-archive:with:colon.tar:x", DOCKER_ARCHIVE, ("with:colon.tar", "x", "")),
+        ("oci:1.0", NAME, ("oci", "", "")),
+    ],
+)
+def test_images_of_layers_in_files(
+    text: str, kind: str, parts: tuple[str, str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An image may be called ``oci``: only what is a path is taken for one."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("there.tar", "with:colon.tar"):
+        (tmp_path / name).write_text("")
+    source = parse(text)
+    assert (source.kind, (source.value, source.inside, source.digest)) == (kind, parts)
 
 
 def test_labels_come_with_the_name() -> None:
