@@ -15,9 +15,9 @@ EXAMPLES = """\
   rkt image tag sha512-0d5cc6 docker://localhost:5000/app:latest
 """
 DESCRIPTION = """\
-Makes an image of layers known under another name as well: `rkt run NAME` finds it in the store,
-`rkt image push` sends it there. Layers are not copied. The name is in the image's manifest, so the new image has an ID
-of its own, which is printed. An ACI cannot be renamed without breaking its signature:
+Makes an image of layers known under another name as well: `rkt run NAME` finds it in the store, and
+`rkt image push` sends it there. Layers are not copied. The name is in the image's manifest, so the new image
+has an ID of its own, which is printed. An ACI cannot be renamed without breaking its signature:
 `actool patch-manifest --name` makes another one.
 """
 
