@@ -23,6 +23,17 @@ PASSED = tuple(
     getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2")
 )
 WAITED = (signal.SIGCHLD, *PASSED)
+_LOOK_AGAIN = 1  # second
+
+
+class NoNamespaces(AcbuildError):
+    """The kernel refuses the namespaces of a run: acbuild is in a container that may not have any."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(
+            f"namespaces cannot be made here: {error.strerror}",
+            hint="in a container without CAP_SYS_ADMIN, use --engine=chroot",
+        )
 
 
 class NoOverlay(Exception):
@@ -67,10 +78,7 @@ def run(kinds: int, life: Callable[[Channel], NoReturn], *, say: Callable[[str],
         try:
             pid = clone.clone(kinds)
         except OSError as error:
-            raise AcbuildError(
-                f"namespaces cannot be made here: {error.strerror}",
-                hint="root can, and so can a user who has subordinate IDs in /etc/subuid and /etc/subgid",
-            ) from None
+            raise NoNamespaces(error) from None
         if pid == 0:
             _live(life, Channel(telling), alive, telling)
         os.close(telling)
@@ -152,10 +160,11 @@ def _judge(messages: bytes, say: Callable[[str], None]) -> None:
 def _wait(pid: int) -> int:
     """Wait for the child `pid`, and pass signals on to it meanwhile; its exit code, or minus a signal."""
     while True:
-        number = signal.sigwaitinfo(WAITED).si_signo
-        if number == signal.SIGCHLD:
+        # With a deadline: another thread, if the caller has any, may have been given the signal of the end.
+        told = signal.sigtimedwait(WAITED, _LOOK_AGAIN)
+        if told is None or told.si_signo == signal.SIGCHLD:
             done, status = os.waitpid(pid, os.WNOHANG)
             if done:
                 return os.waitstatus_to_exitcode(status)
         else:
-            os.kill(pid, number)
+            os.kill(pid, told.si_signo)
