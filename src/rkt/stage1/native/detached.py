@@ -73,7 +73,8 @@ def volume(wanted: VolumePlan, *, userns: int | None) -> tuple[int, str]:
         if userns is None or error.errno not in idmap.CANNOT:
             raise
         fd = idmap.mapped(wanted.source, None, recursive=wanted.recursive)
-        remark = f"volume {wanted.name}: owners are not mapped, its filesystem cannot"
+        if not _is_device(wanted.source):  # whose one owner says nothing about who may use it
+            remark = f"volume {wanted.name}: owners are not mapped, its filesystem cannot"
     attributes = api.Attribute.NOSUID | api.Attribute.NODEV
     try:
         if wanted.kind != "empty" and _is_device(wanted.source):
