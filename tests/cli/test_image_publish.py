@@ -66,9 +66,9 @@ def python_server(site: Path, trusted: Authority) -> Iterator[None]:
 @pytest.fixture
 def nginx(site: Path, trusted: Authority, tmp_path: Path) -> Iterator[None]:
     """Debian's nginx with nothing but a root."""
-    program = shutil.which("nginx", path="/usr/sbin:/usr/bin")
+    program = shutil.which("nginx", path="/usr/sbin:/var/tmp/rkt-platform-nginx/usr/sbin")
     if program is None:
-        pytest.skip("needs nginx (Debian: nginx-light)")
+        pytest.skip("needs nginx (Debian: nginx)")
     work = tmp_path / "nginx"
     work.mkdir()
     paths = "".join(
