@@ -118,7 +118,7 @@ def test_a_case_differs_from_debians_as_the_table_says(name: str, tmp_path: Path
 @pytest.mark.campaign
 @pytest.mark.parametrize("version", REFERENCES)
 def test_all_cases_differ_as_the_table_says(version: str, tmp_path: Path) -> None:
-    names = [case["name"] for case in harness().load_cases([VECTORS / "cases.json"])]
+    names = [case["name"] for case in json.loads((VECTORS / "cases.json").read_text())["cases"]]
     unexpected, used = compare(run(names, tmp_path, version), version)
     assert unexpected == []
     if version == "1.9.1":

@@ -182,6 +182,8 @@ def bench(
     if kind == "vrf":
         request.getfixturevalue("vrf_kind")
     monkeypatch.setattr("cni.ipam.leases.DIRECTORY", str(tmp_path / "leases"))
+    for name in ("flannel", "tuning"):
+        monkeypatch.setattr(f"cni.plugins.{name}.DATA_DIRECTORY", str(tmp_path / name))
     # A configuration may name a place relative to where the plugin runs, which is nowhere in particular.
     place = tmp_path / "place"
     place.mkdir()
