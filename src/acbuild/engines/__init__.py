@@ -22,14 +22,16 @@ PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 class Layers(NamedTuple):
     """The files of the image. `lowers` are only read, the topmost first; changes go to `upper`.
 
-    What is deleted of a lower directory is left in `upper` as an overlay leaves it (see `acbuild.deletions`).
-    `scratch` is a directory on the filesystem of `upper`, made for the run; it and
-    all in it are removed after the run, and before it what a killed one left there.
+    What is deleted of a lower directory is marked in `upper` as an overlay does it, or where that is not
+    possible its name (below the root) is added to `deleted`. `scratch` is a directory on the filesystem of
+    `upper`, made for the run; it and all in it are removed after the run, and before it what a killed one
+    left there.
     """
 
     lowers: tuple[str, ...]
     upper: str
     scratch: str
+    deleted: set[bytes]
 
 
 class Command(NamedTuple):

@@ -44,15 +44,16 @@ def forbid_imports() -> None:
     sys.path.clear()
 
 
-def become(command: Command, filtered: bytes) -> NoReturn:
+def become(command: Command, filtered: bytes, *, path: str = "") -> NoReturn:
     """Become the command, in the root directory that is the image's; with a filter also confined.
 
-    NotRun or OSError when that cannot be. The caller is a forked process with one thread.
+    `path` is that of the program when it has been found already: to find it here takes a /proc. NotRun or
+    OSError when it cannot be. The caller is a forked process with one thread.
     """
     environment = command.variables()
     with Root.open("/") as root:
         _change_directory(root, command.working_directory)
-        path = program.find(root, command.argv[0], environment["PATH"], command.working_directory)
+        path = path or program.find(root, command.argv[0], environment["PATH"], command.working_directory)
     os.umask(0o022)
     if filtered:
         os.setsid()  # no terminal is the command's own: nothing can be typed into the builder's (TIOCSTI)

@@ -1,7 +1,7 @@
 """Running on a copy of all layers, for where no overlay is possible: on a builder whose own root is one.
 
 Afterwards the copy is compared with what it was before the run, and what changed goes into the upper
-directory in the form in which an overlay would have left it.
+directory. Deletions are told by name: a filesystem without overlays has no marks for them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def run(layers: Layers, once: Callable[[Layers], int]) -> int:
         _merge(layers, copy)
         before = _marks(copy)
         try:
-            return once(Layers((), copy, layers.scratch))
+            return once(Layers((), copy, layers.scratch, layers.deleted))
         finally:
             _take_over(layers, copy, before)
     finally:
@@ -105,38 +105,24 @@ def _take_over(layers: Layers, copy: str, before: dict[bytes, tuple[int, int, in
                 changed.add(name)
                 name = name.rpartition(b"/")[0]
     gone = [name for name in before.keys() - after.keys() if name.rpartition(b"/")[0] in {b"", *after}]
-    for name in gone:
-        above = name.rpartition(b"/")[0]
-        while above and above not in changed:
-            changed.add(above)
-            above = above.rpartition(b"/")[0]
     root = os.open(layers.upper, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         with Root.open(layers.upper) as upper:
             for name in gone:
                 upper.remove(os.fsdecode(name))
         _copy(copy, root, changed.__contains__)
-        for name in gone:
-            _mark_deleted(layers, root, name)
     finally:
         os.close(root)
+    layers.deleted.update(name for name in gone if _is_below(layers, name))
 
 
-def _mark_deleted(layers: Layers, root: int, name: bytes) -> None:
-    """Leave an overlay's mark for a deletion where a lower directory has something at `name`."""
-    path = os.fsdecode(name)
+def _is_below(layers: Layers, name: bytes) -> bool:
+    """Whether a lower directory has something at `name`."""
     for lower in layers.lowers:
         with Root.open(lower) as below:
             try:
-                os.close(below.open_beneath(path, os.O_PATH | os.O_NOFOLLOW))
+                os.close(below.open_beneath(os.fsdecode(name), os.O_PATH | os.O_NOFOLLOW))
             except OSError:
                 continue
-        with Root(os.dup(root)) as upper:
-            directory, base = upper.parent(path, follow=False)
-        try:
-            times = os.fstat(directory)
-            os.mknod(base, stat.S_IFCHR, 0, dir_fd=directory)
-            os.utime(f"/proc/self/fd/{directory}", ns=(times.st_atime_ns, times.st_mtime_ns))
-        finally:
-            os.close(directory)
-        return
+        return True
+    return False

@@ -41,7 +41,14 @@ def run(layers: Layers, command: Command, *, confined: bool, say: Callable[[str]
         with Workspace(layers, Places(root.SYSTEM, resolver=command.network)) as workspace:
             return supervision.run(kinds, _Init(workspace, command, filtered).live, say=say)
 
-    return stacked_or_copied(layers, once, say=say)
+    try:
+        return stacked_or_copied(layers, once, say=say)
+    except supervision.NoNamespaces:
+        if confined or not command.network:
+            raise
+    from acbuild.engines import plain
+
+    return plain.run(layers, command, say=say)
 
 
 class _Init:

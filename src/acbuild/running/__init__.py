@@ -60,15 +60,15 @@ def run(build: Build, settings: Settings, wanted: Wanted, *, say: Callable[[str]
     build.about_to_change()
     rootless.mark(build.path)
     start = time.clock_gettime_ns(_COARSE)
-    scratch = f"{build.path}/{SCRATCH}"
+    layers = Layers(lowers, build.rootfs, f"{build.path}/{SCRATCH}", set())
     try:
-        return engines.run(wanted.engine, Layers(lowers, build.rootfs, scratch), command, say=say)
+        return engines.run(wanted.engine, layers, command, say=say)
     finally:
         changes = Changes(build.rootfs, lowers)
         changes.settle(start, source_date_epoch() or 0)
-        if changes.deleted:
+        if deleted := changes.deleted | layers.deleted:
             from acbuild.running.dependencies import note_deleted
 
-            note_deleted(build, changes.deleted)
+            note_deleted(build, deleted)
         changes.forget_marks()
-        files.remove_tree(scratch)
+        files.remove_tree(layers.scratch)

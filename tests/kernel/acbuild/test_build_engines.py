@@ -73,10 +73,11 @@ class Image:
         for name in ("data/one", "data/two", "data/deep/three"):
             (self.lower / name).write_text("of the dependency\n")
         self.notes: list[str] = []
+        self.deleted: set[bytes] = set()
 
     @property
     def layers(self) -> engines.Layers:
-        return engines.Layers((str(self.lower),), str(self.upper), str(self.scratch))
+        return engines.Layers((str(self.lower),), str(self.upper), str(self.scratch), self.deleted)
 
     def run(
         self,
@@ -435,13 +436,72 @@ def test_without_an_overlay_the_layers_are_copied_and_changes_taken_over(image: 
     )
     assert image.run(engine, script) == 0
     assert image.notes == ["no overlay is possible here: what the image depends on is copied for the run"]
-    assert stat.S_ISCHR((image.upper / "data/one").lstat().st_mode)
-    assert stat.S_ISCHR((image.upper / "data/deep/three").lstat().st_mode)
+    assert image.deleted == {b"data/one", b"data/deep/three"}
     assert (image.upper / "data/deep/new").exists()
     assert os.path.samefile(image.upper / "data/two", image.upper / "same")
     assert (image.upper / "top").read_text() == "y\n"
-    assert "bin" not in image.files()
-    assert image.told(engine, "ls /data /data/deep") == ["/data:", "deep", "two", "", "/data/deep:", "new"]
+    assert image.files() == {"data", "data/deep", "data/deep/new", "data/two", "same", "top"}
+    assert (image.upper / "data/deep").stat().st_uid == 0
+
+
+@pytest.fixture
+def on_an_overlay(tmp_path: Path) -> Iterator[Image]:
+    """An image on a filesystem that is an overlay itself, as in most containers."""
+    for name in ("lower", "upper", "work", "merged"):
+        (tmp_path / name).mkdir()
+    options = ",".join(f"{kind}dir={tmp_path / kind}" for kind in ("lower", "upper", "work"))
+    merged = tmp_path / "merged"
+    subprocess.run(["mount", "-t", "overlay", "-o", options, "acbuild-test", merged], check=True)
+    try:
+        yield Image(merged)
+    finally:
+        subprocess.run(["umount", merged], check=True)
+
+
+@OURS
+def test_in_a_container_whose_root_is_an_overlay(on_an_overlay: Image, engine: str) -> None:
+    image = on_an_overlay
+    assert (
+        image.run(engine, "rm /data/one; echo changed > /data/two; cat /etc/resolv.conf /proc/self/stat") == 0
+    )
+    assert (image.upper / "data/two").read_text() == "changed\n"
+    assert image.deleted == {b"data/one"}
+    assert {path.name for path in image.upper.iterdir()} == {"data"}
+
+
+@pytest.fixture
+def no_namespaces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container without CAP_SYS_ADMIN: clone(2) refuses namespaces."""
+    from linux import clone
+
+    real = clone.clone
+
+    def refused(flags: int) -> int:
+        if flags:
+            raise PermissionError(1, "Operation not permitted")
+        return real(flags)
+
+    monkeypatch.setattr(clone, "clone", refused)
+
+
+@pytest.mark.usefixtures("no_namespaces")
+def test_where_no_namespaces_are_allowed_chroot_alone_works(image: Image) -> None:
+    (image.lower / "etc").mkdir()
+    script = "echo x > /made; rm /data/one; cat /etc/resolv.conf > /resolver; exit 9"
+    assert image.run(engines.CHROOT, script) == 9
+    assert any("no mounts are allowed here" in note for note in image.notes)
+    assert (image.upper / "resolver").read_bytes() == Path("/etc/resolv.conf").read_bytes()
+    assert image.deleted == {b"data/one"}
+    assert not (image.upper / "etc/resolv.conf").exists()
+    with pytest.raises(NotRun, match="not found"):
+        image.run(engines.CHROOT, "", argv=("nothing-there",))
+
+
+@pytest.mark.usefixtures("no_namespaces")
+def test_where_no_namespaces_are_allowed_confinement_is_refused_with_a_hint(image: Image) -> None:
+    with pytest.raises(AcbuildError, match="namespaces cannot be made here") as refused:
+        image.run(engines.NATIVE, "exit 0")
+    assert "--engine=chroot" in str(refused.value.hint)
 
 
 # Killed
@@ -451,7 +511,7 @@ KILLED = """
 import sys
 sys.path.insert(0, {sources!r})
 from acbuild import engines
-layers = engines.Layers(({lower!r},), {upper!r}, {scratch!r})
+layers = engines.Layers(({lower!r},), {upper!r}, {scratch!r}, set())
 command = engines.Command(("sh", "-c", "echo started > /started; sleep 100"))
 sys.exit(engines.run({engine!r}, layers, command, say=print))
 """
