@@ -20,6 +20,7 @@ WITH_SESSIONS = [page for page in PAGES if "```console" in page.read_text(encodi
 # What pages need that is not ours.
 NEEDED = {
     "README.md": ("/usr/bin/podman", "/usr/sbin/runc", "/usr/bin/docker-registry", "/usr/bin/make"),
+    "minimal-images.md": ("/usr/bin/gcc", "/usr/bin/make", "/usr/bin/gpgv"),
     "run-docker-images.md": ("/usr/bin/umoci", "/usr/bin/skopeo"),
     "podman-with-our-plugins.md": ("/usr/bin/podman", "/usr/sbin/runc"),
     "gos-plugins.md": ("/usr/lib/cni/portmap",),
