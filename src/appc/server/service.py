@@ -95,7 +95,7 @@ class Service:
             peer = str(address[0]) if isinstance(address, tuple) else "local"
             peer = peer.removeprefix("::ffff:")
             mine = sum(each == peer for each in self._children.values())
-            if len(self._children) >= IN_ALL or mine >= PER_ADDRESS:
+            if len(self._children) >= IN_ALL or mine >= self._share(peer):
                 _turn_away(client)
                 return
             server = os.getpid()
@@ -107,6 +107,11 @@ class Service:
             if pid == 0:
                 self._be_child(client, peer, server, close)
             self._children[pid] = peer
+
+    def _share(self, peer: str) -> int:
+        """Connections that one address may have; a proxy in front of us, which speaks TLS, has everybody's."""
+        is_proxy = self._config.https and self._tls is None and (peer == "::1" or peer.startswith("127."))
+        return IN_ALL if is_proxy else PER_ADDRESS
 
     def _be_child(self, client: socket.socket, peer: str, server: int, close: Sequence[int]) -> None:
         """The whole life of a child: it never returns."""
