@@ -109,7 +109,7 @@ class Service:
             self._children[pid] = peer
 
     def _share(self, peer: str) -> int:
-        """Connections that one address may have; a proxy in front of us, which speaks TLS, has everybody's."""
+        """Connections that one address may have; a proxy that speaks TLS for us has everybody's."""
         is_proxy = self._config.https and self._tls is None and (peer == "::1" or peer.startswith("127."))
         return IN_ALL if is_proxy else PER_ADDRESS
 
