@@ -173,4 +173,3 @@ def _known(request: Request) -> tuple[str, ...]:
 
 def _pairs(request: Request) -> dict[str, str]:
     return request.cni_args(_known(request))
-
