@@ -655,6 +655,9 @@ def test_a_password_file_that_others_may_read_is_refused(postgresql: Server, tmp
 
 
 def test_tls_and_whom_it_believes(server: Server, tmp_path: Path) -> None:
+    # A test before may have started it in a network namespace of that test's own.
+    server.stop()
+    server.start()
     database = Database(server.kind, server, tmp_path)
     node = Node(database, subnet="10.22.0.0/24")
     over_tcp = {"host": "127.0.0.1", "port": server.port, "socket": ""}
