@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from time import sleep
 
 from linux.netlink import wire
 from linux.netlink.nftables import objects, types
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
 
     from linux.netlink.nftables.objects import Element, Set
     from linux.netlink.socket import Socket
+
+
+_ATTEMPTS, _PAUSE = 100, 0.02  # seconds between them
 
 
 class Rule:
@@ -128,7 +132,13 @@ def elements(socket: Socket, target: Set) -> list[Element]:
     parts = wire.text(1, target.table), wire.text(2, target.name)
     what = f"list elements of {target.table} {target.name}"
     request = objects.query(objects.GET_ELEMENT, target.family, what, *parts).tolerating(errno.ENOENT)
-    return [element for message in socket.dump(request) for element in _decode(target, message)]
+    for _ in range(_ATTEMPTS):
+        found = [element for message in socket.dump(request) for element in _decode(target, message)]
+        if len({each.key for each in found}) == len(found):
+            return found
+        # The kernel is rearranging a set that has grown: it shows some twice, and as many not at all.
+        sleep(_PAUSE)
+    raise OSError(errno.EAGAIN, f"{what}: the set does not hold still")
 
 
 def element(socket: Socket, target: Set, key: Sequence[str | int]) -> Element | None:
