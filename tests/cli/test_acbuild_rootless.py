@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import subprocess
 import tarfile
 from pathlib import Path
@@ -30,7 +31,7 @@ def user(acbuild: Acbuild, subordinate: str) -> Callable[..., subprocess.Complet
     """Runs acbuild as USER, whose subordinate IDs are those, on a build directory of the user's own."""
     directory = acbuild.directory
     for parent in (directory, *directory.parents):
-        if str(parent).startswith(os.environ["TMPDIR"]):
+        if not parent.stat().st_mode & stat.S_IXOTH:
             parent.chmod(parent.stat().st_mode | 0o011)
     ids = directory.parent / "subordinate"
     ids.write_text(subordinate)
@@ -42,9 +43,8 @@ def user(acbuild: Acbuild, subordinate: str) -> Callable[..., subprocess.Complet
         (tree / "bin" / name).symlink_to("busybox")
     shutil.chown(directory, USER)
     shutil.chown(tree, USER)
-    # The checkout may lie where only root gets.
-    reachable = directory.parent / "checkout"
-    reachable.mkdir()
+    # The checkout may lie where only root gets, and so may this test's directory.
+    reachable = Path("/mnt")
     become = f'''mount --bind "{ids}" /etc/subuid && mount --bind "{ids}" /etc/subgid &&
         mount --bind "{CHECKOUT}" "{reachable}" && exec "$@"'''
     prefix = ["unshare", "-m", "sh", "-c", become, "sh", "setpriv", f"--reuid={USER}", f"--regid={USER}"]
