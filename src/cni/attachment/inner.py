@@ -9,6 +9,7 @@ from cni.attachment import chained, interface, names, options, teardown, verify,
 from cni.errors import INVALID_CONFIG, PLUGIN_NOT_AVAILABLE, TRY_AGAIN_LATER, CniError
 from cni.fields import Fields
 from cni.types.result import Interface, IPConfig, Result
+from cni.undo import Undo
 from linux.netlink import link
 from linux.netlink.batch import commit
 from linux.netlink.socket import ROUTE, Socket, open_in
@@ -78,7 +79,8 @@ def add(
             "path": namespaces.path,
             "ips": [str(each.address) for each in given.ips] if given is not None else [],
         }
-        try:
+        with Undo() as undo:
+            undo.push(lambda: delete(request, inner.plugin))
             state.save(request, inner.plugin, made)
             if has_ipam and not delegate.needs_interface(request):
                 given = _ask(request, inner, made)
@@ -87,12 +89,6 @@ def add(
                 interface.bring_up(namespaces, inner)
                 given = _ask(request, inner, made)
             return _configure(request, namespaces, inner, given)
-        except BaseException as failure:
-            try:
-                delete(request, inner.plugin)
-            except Exception as second:  # noqa: BLE001  told with the failure that led here
-                failure.add_note(f"and undoing failed: {second}")
-            raise
 
 
 def check(request: Request, plugin: str, kind: str, look: Callable[[Namespaces, Link, Fields], None]) -> None:

@@ -12,6 +12,7 @@ from cni.fields import Fields
 from cni.lock import Lock
 from cni.types.address import Cidr
 from cni.types.result import Interface, IPConfig, Result, Route
+from cni.undo import Undo
 from linux.netlink import address, link
 from linux.netlink.batch import Batch, commit
 from linux.netlink.socket import ROUTE, Socket
@@ -82,16 +83,11 @@ def add(request: Request) -> Result:
             "containerMAC": pair.container_mac,
             "bridge": config.bridge,
         }
-        try:
+        with Undo() as undo:
+            undo.push(lambda: delete(request))
             state.save(request, NAME, made)
             result = _make(request, config, namespaces, pair, made)
             state.save(request, NAME, {**made, "complete": True})
-        except BaseException as failure:
-            try:
-                delete(request)
-            except Exception as second:  # noqa: BLE001  told with the failure that led here
-                failure.add_note(f"and undoing failed: {second}")
-            raise
     return result
 
 

@@ -12,6 +12,7 @@ from cni.iptables import presence
 from cni.nft import firewall
 from cni.nft.firewall import ISOLATED, OPEN, SAME_BRIDGE
 from cni.types import version
+from cni.undo import Undo
 from linux.netlink import link
 from linux.netlink.batch import Batch
 from linux.netlink.socket import ROUTE, Socket
@@ -77,14 +78,9 @@ def add(request: Request) -> Result:
         made["others"] = firewalld.present(config.zone, sources)
     made["ports"] = ports if config.policy == ISOLATED else []
     state.save(request, NAME, made)
-    try:
+    with Undo() as undo:
+        undo.push(lambda: delete(request))
         _make(request, Fields(made))
-    except BaseException as failure:
-        try:
-            delete(request)
-        except Exception as second:  # noqa: BLE001  told with the failure that led here
-            failure.add_note(f"and undoing failed: {second}")
-        raise
     return result
 
 

@@ -16,6 +16,7 @@ from cni.attachment.hardware import Wanted
 from cni.errors import INVALID_CONFIG, PLUGIN_NOT_AVAILABLE, TRY_AGAIN_LATER, CniError
 from cni.fields import Fields
 from cni.types.result import Interface, IPConfig, Result
+from cni.undo import Undo
 from linux.netlink import link
 from linux.netlink.batch import commit
 from linux.netlink.socket import ROUTE, Socket, open_in
@@ -62,15 +63,10 @@ def add(request: Request) -> Result:
             if device.flags & link.LOOPBACK:
                 raise request.refuse(f"{device.name} cannot leave the host")
             made.update(_remembered(device))
-        try:
+        with Undo() as undo:
+            undo.push(lambda: delete(request))
             state.save(request, NAME, made)
             return _make(request, namespaces, wanted, device, made, has_ipam=has_ipam)
-        except BaseException as failure:
-            try:
-                delete(request)
-            except Exception as second:  # noqa: BLE001  told with the failure that led here
-                failure.add_note(f"and undoing failed: {second}")
-            raise
 
 
 def check(request: Request) -> None:

@@ -13,6 +13,7 @@ from cni.nft import foreign, port_maps, raw
 from cni.request import Request
 from cni.types.address import Cidr, format_ip, parse_ip
 from cni.types.mapping import NO_SNAT, SNAT, SNAT_ALL, Busy, Mapping, Plan
+from cni.undo import Undo
 from linux.netlink import address, conntrack, link, route
 from linux.netlink.batch import Batch
 from linux.netlink.nftables.types import PROTOCOLS
@@ -84,16 +85,11 @@ def add(request: Request) -> Result:
         "reflecting": [] if plan.snat == NO_SNAT else _to_reflect(result),
     }
     state.save(request, NAME, made)
-    try:
+    with Undo() as undo:
+        undo.push(lambda: delete(request))
         _publish(request, Fields(made))
         _reflect(Fields(made).strings("reflecting"), reflecting=True)
         _forget_strays(plan.mappings, targets)
-    except BaseException as failure:
-        try:
-            delete(request)
-        except Exception as second:  # noqa: BLE001  told with the failure that led here
-            failure.add_note(f"and undoing failed: {second}")
-        raise
     return result
 
 

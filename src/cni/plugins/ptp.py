@@ -14,6 +14,7 @@ from cni.errors import INVALID_CONFIG, PLUGIN_NOT_AVAILABLE, CniError
 from cni.fields import Fields
 from cni.types.address import Cidr, format_ip
 from cni.types.result import Interface, IPConfig, Result
+from cni.undo import Undo
 from linux.netlink import address, link, route
 from linux.netlink.batch import Batch
 
@@ -39,15 +40,10 @@ def add(request: Request) -> Result:
             # The container has no such interface: the record is of an ADD that was killed.
             delete(request)
         made: dict[str, object] = {"veth": pair.host, "mac": pair.host_mac, "masquerade": backend}
-        try:
+        with Undo() as undo:
+            undo.push(lambda: delete(request))
             state.save(request, NAME, made)
             return _make(request, namespaces, pair, made)
-        except BaseException as failure:
-            try:
-                delete(request)
-            except Exception as second:  # noqa: BLE001  told with the failure that led here
-                failure.add_note(f"and undoing failed: {second}")
-            raise
 
 
 def check(request: Request) -> None:
