@@ -70,15 +70,15 @@ def causes(error: BaseException, *, implicit: bool = False) -> list[BaseExceptio
 
 def describe(error: BaseException, where: str, *, debug: bool) -> list[str]:
     """The lines for standard error: `where: message: innermost cause`; with `debug` all causes as a trail."""
-    text = message(error)
+    text = f"{where}: {message(error)}" if where else message(error)
     trail = causes(error, implicit=debug)
     lines = []
     if debug:
-        lines.append(f"{where}: {text}")
+        lines.append(text)
         lines += [f"{'  ' * depth}└─{message(cause)}" for depth, cause in enumerate(trail, start=1)]
     else:
         innermost = message(trail[-1]) if trail else ""
-        lines.append(f"{where}: {text}" + (f": {innermost}" if innermost and innermost not in text else ""))
+        lines.append(text + (f": {innermost}" if innermost and innermost not in text else ""))
     hints = [hint for cause in (error, *trail) if (hint := getattr(cause, "hint", None))]
     if hints:
         lines.append(f"hint: {hints[0]}")

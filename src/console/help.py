@@ -20,7 +20,8 @@ EXAMPLES = """\
   rkt help image list
   rkt help exit-codes
 """
-_WIDTH = 90
+#: Columns of the plainest terminal; longer are only examples, which are there to be copied.
+_WIDTH = 80
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -89,10 +90,7 @@ def flag_lines(program: Program) -> list[str]:
     if not shown:
         return []
     named = [(f"--{flag.name}" + (f"={flag.metavar}" if flag.metavar else ""), flag.help) for flag in shown]
-    width = max(len(name) for name, _ in named) + 2
-    return ["", "Global flags, before or after the command:"] + [
-        f"  {name:{width}}{text}" for name, text in named
-    ]
+    return ["", "Global flags, before or after the command:", *_columns(named)]
 
 
 def verb_page(program: Program, verb: Verb, module: ModuleType) -> str:
@@ -100,13 +98,13 @@ def verb_page(program: Program, verb: Verb, module: ModuleType) -> str:
     from console.main import verb_parser
 
     parser = verb_parser(program, verb, module)
-    lines = [f"usage: {usage(program, verb, parser)}", "", verb.summary[0].upper() + verb.summary[1:] + "."]
-    description = getattr(module, "DESCRIPTION", "").strip()
-    if description:
-        lines += ["", description]
+    lines = _wrapped(f"usage: {usage(program, verb, parser)}", indent=" " * 9)
+    lines += ["", verb.summary[0].upper() + verb.summary[1:] + "."]
+    for paragraph in getattr(module, "DESCRIPTION", "").strip().split("\n\n"):
+        lines += ["", *_wrapped(paragraph)] if paragraph else []
     for title, actions in groups(parser):
         lines += ["", f"{title}:"]
-        lines += _entries(actions)
+        lines += _columns([(spelling(action), help_text(action)) for action in actions])
     examples = getattr(module, "EXAMPLES", "").rstrip()
     if examples:
         lines += ["", "Examples:", examples]
@@ -177,14 +175,21 @@ def _suppressed(action: argparse.Action) -> bool:
     return action.help == "==SUPPRESS=="
 
 
-def _entries(actions: list[argparse.Action]) -> list[str]:
+def _wrapped(text: str, width: int = _WIDTH, indent: str = "") -> list[str]:
+    """`text` in lines of at most `width` columns, all but the first of them behind `indent`."""
     import textwrap
 
-    named = [(spelling(action), help_text(action)) for action in actions]
+    return textwrap.wrap(
+        text, width, subsequent_indent=indent, break_on_hyphens=False, break_long_words=False
+    )
+
+
+def _columns(named: list[tuple[str, str]]) -> list[str]:
+    """Names and beside them what they mean; below them where a name is too long."""
     column = min(max(len(name) for name, _ in named) + 4, 30)
     lines = []
     for name, text in named:
-        wrapped = textwrap.wrap(text, _WIDTH - column) or [""]
+        wrapped = _wrapped(text, _WIDTH - column) or [""]
         if len(name) + 4 > column:
             lines += [f"  {name}"] + [" " * column + part for part in wrapped]
         else:

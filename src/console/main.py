@@ -155,12 +155,12 @@ def _early_flags(program: Program, rest: list[str]) -> tuple[list[str], list[str
 
     A value must stand behind `=`. UsageError for what looks like a mistyped global flag.
     """
-    known = [f"--{flag.name}" for flag in program.flags if not flag.hidden]
+    known = ["--version", "--help", *(f"--{flag.name}" for flag in program.flags if not flag.hidden)]
     name = rest[0].split("=")[0]
     hint = near(name, known, "`{}`")
     count = next((index for index, word in enumerate(rest) if not word.startswith("-")), len(rest))
     if hint is not None or count == len(rest):
-        raise UsageError(f"unknown flag: {name}", hint=hint)
+        raise UsageError(f"unknown flag: {name}", hint=hint or f"see `{program.name} --help`")
     return rest[:count], rest[count:]
 
 

@@ -35,7 +35,7 @@ class _Help(argparse.Action):
 
 def _formatter(prog: str) -> argparse.HelpFormatter:
     """argparse makes one for each argument; with a width it does without importing shutil (4 ms)."""
-    return argparse.HelpFormatter(prog, width=90)
+    return argparse.HelpFormatter(prog, width=80)
 
 
 class Parser(argparse.ArgumentParser):
@@ -48,7 +48,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         hint = None
-        words = message.removeprefix("unrecognized arguments: ").split()
+        words = [word for word in message.removeprefix("unrecognized arguments: ").split() if word != "--"]
         unknown = [word.split("=")[0] for word in words if word.startswith("-")]
         if message.startswith("unrecognized") and unknown:
             message = f"unknown flag: {unknown[0]}"

@@ -70,13 +70,15 @@ class Program:
     `usage_failure` that of a command line that cannot be understood, `no_verb` that of one
     without a verb (0: the help is the answer and goes to stdout). `single_dash` takes `-name` for
     `--name`, as Go's flag package does. `topics` is the directory of the help topics, and
-    `completers` maps a metavar, such as UUID, to `module:function` that lists candidates.
+    `completers` maps a metavar, such as UUID, to `module:function` that lists candidates, and `hints` a
+    word that is no verb, but that users of other programs type, to what to do instead.
     """
 
     __slots__ = (
         "completers",
         "failure",
         "flags",
+        "hints",
         "name",
         "no_verb",
         "settings",
@@ -103,6 +105,7 @@ class Program:
         single_dash: bool = False,
         topics: str = "",
         completers: Mapping[str, str] | None = None,
+        hints: Mapping[str, str] | None = None,
     ) -> None:
         self.name = name
         self.summary = summary
@@ -116,11 +119,12 @@ class Program:
         self.single_dash = single_dash
         self.topics = topics
         self.completers = completers or {}
+        self.hints = hints or {}
 
     def find(self, words: Sequence[str]) -> tuple[Verb, int]:
         """The verb that `words` begin with, and how many words name it.
 
-        Each word may be a unique prefix. Raises UsageError, with a suggestion, when there is none,
+        Each word may be a unique prefix. Raises UsageError, with a hint, when there is none,
         and IncompleteVerb when the words name only a family of verbs, such as `image`.
         """
         first = self._complete(words[0], {verb.name.split(" ")[0]: verb.hidden for verb in self.verbs}, "")
@@ -135,8 +139,7 @@ class Program:
         second = self._complete(words[1], family, f"{first} ")
         return exact[f"{first} {second}"], 2
 
-    @staticmethod
-    def _complete(word: str, names: Mapping[str, bool], context: str) -> str:
+    def _complete(self, word: str, names: Mapping[str, bool], context: str) -> str:
         if word in names:
             return word
         found = [name for name, hidden in names.items() if word and name.startswith(word) and not hidden]
@@ -146,8 +149,13 @@ class Program:
             raise UsageError(
                 f"{context}{word}: ambiguous command", hint="it could be " + ", ".join(sorted(found))
             )
-        hint = near(word, [name for name, hidden in names.items() if not hidden], "`{}`")
-        raise UsageError(f"{context}{word}: unknown command", hint=hint)
+        hint = self.hints.get(context + word) or near(
+            word, [name for name, hidden in names.items() if not hidden], f"`{context}{{}}`"
+        )
+        raise UsageError(
+            f"{context}{word}: unknown command",
+            hint=hint or f"see `{self.name} help {context}".rstrip() + "`",
+        )
 
 
 class IncompleteVerb(UsageError):

@@ -103,6 +103,20 @@ def test_help_and_man_page_hold_every_flag(program: Program, verb: Verb) -> None
             assert option in page
 
 
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.name)
+def test_help_fits_a_terminal_of_80_columns(program: Program) -> None:
+    """All but examples, which are there to be copied."""
+    texts = {topic: help_texts.topic(program, topic) for topic in help_texts.topics(program)}
+    if program.verbs[0].name:
+        texts[""] = help_texts.overview(program)
+    for verb in program.verbs:
+        if not verb.hidden:
+            texts[verb.name or program.name] = help_texts.verb_page(program, verb, verb.load())
+    for name, text in texts.items():
+        explained = text.partition("\nExamples:\n")[0]
+        assert not [line for line in explained.splitlines() if len(line) > 80], name
+
+
 @pytest.mark.parametrize(("program", "verb"), VERBS)
 def test_completion_knows_the_verb_and_its_flags(program: Program, verb: Verb) -> None:
     parts = verb.name.split(" ")

@@ -23,7 +23,7 @@ class BadStatus(HttpError):
     def __init__(self, url: str, status: int) -> None:
         hint = None
         if status == 401:
-            hint = "the server wants credentials: put a file into auth.d, see `rkt help environment`"
+            hint = "the server wants credentials: put a file into auth.d, see `rkt help configuration`"
         super().__init__(url, f"bad HTTP status code: {status}", hint=hint)
         self.status = status
 

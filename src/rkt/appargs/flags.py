@@ -90,7 +90,7 @@ FLAGS = (
     Flag(
         "private-users",
         "",
-        "give the pod a user namespace of its own (default where the kernel can)",
+        "give the pod a user namespace of its own: the default where the kernel can, =false is without",
         group=POD,
         kind=SWITCH,
     ),
@@ -199,8 +199,8 @@ FLAGS = (
     Flag(
         "volume",
         "NAME,kind=KIND,…",
-        "volume: NAME,kind=host,source=PATH[,readOnly=BOOL][,recursive=BOOL] or "
-        "NAME,kind=empty[,mode=MODE][,uid=UID][,gid=GID]",
+        "volume: of kind=host with source=PATH[,readOnly=BOOL][,recursive=BOOL], or of kind=empty with "
+        "[mode=MODE][,uid=UID][,gid=GID]",
         group=ENVIRONMENT,
         kind=MANY,
         key="volumes",

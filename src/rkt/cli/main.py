@@ -98,6 +98,30 @@ COMPLETERS = {
     "CONTAINER": "rkt.cli.candidates:containers",
 }
 
+# What users of docker and podman type first.
+HINTS = {
+    "attach": "`rkt run --interactive` connects the terminal, `rkt logs -f` follows the output",
+    "build": "images are built by `acbuild`: see `acbuild help`",
+    "create": "`rkt prepare` sets a pod up without running it",
+    "exec": "`rkt enter` runs a command inside an app of a pod",
+    "images": "`rkt image list` shows the images in the store",
+    "info": "`rkt doctor` tells about the host, `rkt version` about the program",
+    "inspect": "`rkt status` tells about a pod, `rkt image inspect` about an image",
+    "kill": "`rkt stop --force` kills a pod",
+    "load": "`rkt fetch docker-archive:FILE` gets an image of `docker save`",
+    "login": "use `podman login` or `docker login`, or put a file into auth.d",
+    "network": "`rkt cni list` shows what is attached; networks are files: see `rkt help networking`",
+    "ps": "`rkt list` shows the pods on this host",
+    "pull": "`rkt fetch docker://NAME` gets an image of a registry",
+    "push": "`rkt image push` sends an image to a registry",
+    "rmi": "`rkt image rm` removes images from the store",
+    "save": "`rkt image convert IMAGE docker-archive:FILE` writes what `docker load` reads",
+    "start": "`rkt restart` runs an exited pod again, `rkt run-prepared` a prepared one",
+    "system": "`rkt gc` and `rkt image gc` remove what is not needed, `rkt doctor` checks the host",
+    "tag": "`rkt image tag` gives an image of layers another name",
+    "wait": "`rkt status --wait` blocks until a pod has ended",
+}
+
 
 def settings(flags: Mapping[str, object]) -> GlobalOptions:
     """The global flags as GlobalOptions; symbolic links in the path of the data directory are resolved."""
@@ -149,6 +173,7 @@ PROGRAM = Program(
     failure=254,
     topics=os.path.join(os.path.dirname(os.path.dirname(__file__)), "help"),
     completers=COMPLETERS,
+    hints=HINTS,
 )
 
 

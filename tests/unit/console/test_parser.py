@@ -93,6 +93,12 @@ def test_errors_carry_hints(argv: list[str], message: str, hint: str) -> None:
     assert (str(refused.value), refused.value.hint) == (message, hint)
 
 
+@pytest.mark.parametrize("argv", [["extra"], ["--", "extra"], ["extra", "--"]])
+def test_an_argument_too_many_is_named(argv: list[str]) -> None:
+    with pytest.raises(UsageError, match=r"^unexpected argument: extra$"):
+        Parser("prog verb").parse(argv)
+
+
 def test_help_is_found_before_missing_arguments() -> None:
     made = Parser("prog verb")
     made.add_argument("needed")

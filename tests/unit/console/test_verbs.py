@@ -19,6 +19,7 @@ PROGRAM = Program(
         Verb("__hidden", "nowhere.hidden", "not shown", hidden=True),
     ),
     version=lambda: "1",
+    hints={"ps": "`prog list` is it"},
 )
 
 
@@ -45,13 +46,15 @@ def test_a_verb_is_found_by_its_name_or_a_unique_prefix(words: list[str], name: 
     [
         (["ru"], "ru: ambiguous command", "it could be run, run-prepared"),
         (["lits"], "lits: unknown command", "did you mean `list`?"),
-        (["zzz"], "zzz: unknown command", None),
-        (["__h"], "__h: unknown command", None),
-        (["image", "lst"], "image lst: unknown command", "did you mean `list`?"),
-        ([""], ": unknown command", None),
+        (["zzz"], "zzz: unknown command", "see `prog help`"),
+        (["__h"], "__h: unknown command", "see `prog help`"),
+        (["image", "lst"], "image lst: unknown command", "did you mean `image list`?"),
+        (["image", "zzz"], "image zzz: unknown command", "see `prog help image`"),
+        (["ps"], "ps: unknown command", "`prog list` is it"),
+        ([""], ": unknown command", "see `prog help`"),
     ],
 )
-def test_an_unknown_verb_brings_a_suggestion(words: list[str], message: str, hint: str | None) -> None:
+def test_an_unknown_verb_brings_a_hint(words: list[str], message: str, hint: str) -> None:
     with pytest.raises(UsageError) as refused:
         PROGRAM.find(words)
 
