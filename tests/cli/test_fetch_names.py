@@ -290,7 +290,8 @@ def test_bad_command_lines(publisher: Publisher, rkt: Rkt) -> None:
         (["--bogus", "localhost/app"], "unknown flag"),
         (["docker://busybox"], "nobody vouches for the image"),
         (["sha512-00"], "no image sha512-00"),
-        (["/nonexistent.aci"], "error opening signature file"),
+        (["/nonexistent.aci"], "error opening ACI file: /nonexistent.aci: No such file"),
+        (["/tmp"], "hint: an image layout becomes an image"),
         (["https://localhost/x"], "must end in .aci"),
     ):
         assert problem in rkt("fetch", *words, code=254).stderr

@@ -59,11 +59,7 @@ def _endpoint(client: Client, name: str, labels: Mapping[str, str]) -> Endpoint:
             continue
         if not url.userinfo and (url.scheme == "https" or client.insecure_http):
             return endpoint
-    failed = "; ".join(f"{attempt.prefix}: {attempt.error}" for attempt in found.attempts)
-    raise AcbuildError(
-        f'discovery failed for "{name}": no endpoints discovered' + (f" ({failed})" if failed else ""),
-        hint="is it a file? then begin it with `./`; else its page must have an ac-discovery tag",
-    )
+    raise walk.NothingFound(name, found.attempts)
 
 
 def _fetch(

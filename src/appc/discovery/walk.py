@@ -15,7 +15,7 @@ from appc.http.errors import BadStatus, HttpError
 from linux.named_tuple import NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from typing import TypeVar
 
     from appc.discovery.page import Meta
@@ -40,6 +40,29 @@ class Endpoints(NamedTuple):
 
     endpoints: tuple[templates.Endpoint, ...]
     attempts: tuple[Attempt, ...]
+
+
+#: Hosts that have images of layers, and no pages.
+_REGISTRIES = ("docker.io", "quay.io", "ghcr.io", "gcr.io", "registry.k8s.io", "mcr.microsoft.com")
+
+
+class NothingFound(AppcError):
+    """No page says where the image `name` is."""
+
+    def __init__(self, name: str, attempts: Iterable[Attempt]) -> None:
+        failed = "; ".join(f"{attempt.prefix}: {attempt.error}" for attempt in attempts)
+        host = name.split("/")[0]
+        if host in _REGISTRIES:
+            hint = f"an image of a registry is docker://{name}"
+        elif "." not in host and host != "localhost":
+            hint = f"an image of Docker Hub is docker://{name}, a file is ./{name}, "
+            hint += "and arguments of an app stand behind `--`"
+        else:
+            hint = "is the name spelt right? its page must have an ac-discovery tag for this os and arch"
+        super().__init__(
+            f'discovery failed for "{name}": no endpoints discovered' + (f" ({failed})" if failed else ""),
+            hint=hint,
+        )
 
 
 class PublicKeys(NamedTuple):

@@ -5,6 +5,7 @@ http.client parses what comes back; the socket, its deadlines, TLS and the reque
 
 from __future__ import annotations
 
+import errno
 import http.client
 import socket
 import time
@@ -94,7 +95,7 @@ def connect(
         raise TooSlow(shown, "no connection in time") from None
     except OSError as error:
         where = f"cannot connect to the proxy {proxy.authority}" if proxy else "cannot connect"
-        raise Unreachable(shown, f"{where}: {_reason(error)}") from None
+        raise Unreachable(shown, f"{where}: {_reason(error)}", hint=_REMEDIES.get(error.errno)) from None
     try:
         if url.scheme == "https" and context is not None:
             if proxy is not None:
@@ -104,6 +105,15 @@ def connect(
     except BaseException:
         sock.close()
         raise
+
+
+_REMEDIES: dict[int | None, str] = {
+    errno.ECONNREFUSED: "nothing listens there: is the server started, and the port right?",
+    errno.ENETUNREACH: "this host has no way there: see `ip route`",
+    errno.EHOSTUNREACH: "this host has no way there: see `ip route`",
+    socket.EAI_NONAME: "is the name spelt right? /etc/resolv.conf says who is asked for it",
+    socket.EAI_AGAIN: "the name server does not answer: see /etc/resolv.conf",
+}
 
 
 def _reason(error: OSError) -> str:

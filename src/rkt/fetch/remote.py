@@ -59,35 +59,31 @@ class Remote:
     def file(self, path: str, signature: str | None) -> ImageID:
         """The image in the file `path`, with the signature beside it or in the file `signature`."""
         self._verifier.warn()
-        if not self._verifier.needed:
-            fd = _open_regular(path, "error opening ACI file")
-            try:
-                return self._import(fd, [])
-            finally:
-                os.close(fd)
-        made = self._verifier.read(_read_signature(signature or signature_path(path)))
-        self._verifier.check_signer(made, None)
-        fd = self._own_copy(path)
-        try:
-            return self._import(fd, [self._verifier.verify(fd, made, None)])
-        finally:
-            os.close(fd)
-
-    def _own_copy(self, path: str) -> int:
-        """The file's bytes in a nameless file of ours: its owner cannot change what was verified."""
-        from linux.files import anonymous_file
-
         source = _open_regular(path, "error opening ACI file")
         try:
-            copy = anonymous_file(self._store.temporary_path)
-            try:
-                _copy(source, copy)
-            except BaseException:
-                os.close(copy)
-                raise
-            return copy
+            if not self._verifier.needed:
+                return self._import(source, [])
+            made = self._verifier.read(_read_signature(signature or signature_path(path)))
+            self._verifier.check_signer(made, None)
+            copy = self._own_copy(source)
         finally:
             os.close(source)
+        try:
+            return self._import(copy, [self._verifier.verify(copy, made, None)])
+        finally:
+            os.close(copy)
+
+    def _own_copy(self, source: int) -> int:
+        """A file's bytes in a nameless file of ours: its owner cannot change what was verified."""
+        from linux.files import anonymous_file
+
+        copy = anonymous_file(self._store.temporary_path)
+        try:
+            _copy(source, copy)
+        except BaseException:
+            os.close(copy)
+            raise
+        return copy
 
     # --- addresses
 
@@ -126,7 +122,7 @@ class Remote:
             self._messages.detail(f"meta tag 'ac-discovery' not found on {attempt.prefix}: {attempt.error}")
         endpoint = next((e for e in found.endpoints if self._is_usable(e.aci)), None)
         if endpoint is None:
-            raise self._nothing_found(name, found.attempts)
+            raise walk.NothingFound(name, found.attempts)
         self._messages.detail(f'remote fetching from URL "{_public(endpoint.aci)}"')
         known = self._store.remote(_public(endpoint.aci))
 
@@ -173,13 +169,6 @@ class Remote:
         except (AppcError, RktError):
             return False
         return True
-
-    def _nothing_found(self, name: str, attempts: object) -> RktError:
-        failed = "; ".join(f"{attempt.prefix}: {attempt.error}" for attempt in attempts)  # type: ignore[attr-defined]
-        return RktError(
-            f'discovery failed for "{name}": no endpoints discovered' + (f" ({failed})" if failed else ""),
-            hint="is the name spelt right? its page must have an ac-discovery tag for this os and arch",
-        )
 
     # --- downloads
 
@@ -378,9 +367,11 @@ def _open_regular(path: str, problem: str) -> int:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
         raise RktError(f"{problem}: {path}: {error.strerror}") from error
-    if not stat.S_ISREG(os.fstat(fd).st_mode):
+    mode = os.fstat(fd).st_mode
+    if not stat.S_ISREG(mode):
         os.close(fd)
-        raise RktError(f"{problem}: {path}: not a regular file")
+        hint = "an image layout becomes an image by `actool build`; an OCI layout is oci:DIRECTORY"
+        raise RktError(f"{problem}: {path}: not a regular file", hint=hint if stat.S_ISDIR(mode) else None)
     return fd
 
 

@@ -126,3 +126,20 @@ def test_name_and_every_label_must_match_afterwards() -> None:
         walk.check(manifest, "example.com/app", {"os": "linux"})
     with pytest.raises(walk.WrongImage, match=r'requested value for label "version": "2.0" differs'):
         walk.check(manifest, "example.com/app", {"version": "2.0"})
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("example.com/app", "is the name spelt right?"),
+        ("localhost/app", "is the name spelt right?"),
+        ("nginx", "an image of Docker Hub is docker://nginx, a file is ./nginx,"),
+        ("quay.io/team/app", "an image of a registry is docker://quay.io/team/app"),
+    ],
+)
+def test_a_name_that_leads_nowhere_brings_a_hint(name: str, hint: str) -> None:
+    error = walk.NothingFound(name, [walk.Attempt(name, "got 404")])
+
+    assert str(error) == f'discovery failed for "{name}": no endpoints discovered ({name}: got 404)'
+    assert error.hint is not None
+    assert error.hint.startswith(hint)

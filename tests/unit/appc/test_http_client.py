@@ -372,8 +372,9 @@ def test_a_server_that_never_finishes_tls_is_given_up(http_server: Server) -> No
 
 def test_nobody_listens(https_server: Server) -> None:
     https_server.stop()
-    with Client() as client, pytest.raises(Unreachable, match="connection refused"):
+    with Client() as client, pytest.raises(Unreachable, match="connection refused") as failed:
         client.document(https_server.url("/x"), limit=LIMIT)
+    assert failed.value.hint == "nothing listens there: is the server started, and the port right?"
     with Client() as client, pytest.raises(Unreachable, match="cannot connect"):
         client.document("https://nobody.invalid/", limit=LIMIT)
 
