@@ -142,7 +142,12 @@ def _answer(program: str, environment: Mapping[str, str], finished: Finished) ->
 def is_launcher(candidate: str) -> bool:
     """Whether `candidate` is this project's own plugin launcher, in whatever place it is installed."""
     try:
-        with open(candidate, "rb") as file:
-            return _LAUNCHER_MARK in file.read(256)
+        fd = os.open(candidate, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return False
+    try:
+        return _LAUNCHER_MARK in os.read(fd, 256)
+    except OSError:
+        return False
+    finally:
+        os.close(fd)

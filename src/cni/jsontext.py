@@ -1,12 +1,12 @@
 """JSON text to values and back, without the `json` package.
 
 A plugin is a process that lives for a few milliseconds: importing `json` (and `re` under it) would
-be a third of its life. The scanner below is the very one that `json` uses, written in C.
+be a third of its life. The scanner and the encoder below are the very ones that `json` uses, written in C.
 """
 
 from __future__ import annotations
 
-from _json import encode_basestring_ascii, make_scanner
+from _json import encode_basestring_ascii, make_encoder, make_scanner
 
 TYPE_CHECKING = False  # not from typing: a plugin lives too short to import it
 if TYPE_CHECKING:
@@ -68,11 +68,21 @@ def loads(data: bytes | str, *, limit: int = 1 << 20) -> object:
 def dumps(value: object, indent: int | None = None) -> str:
     """`value` as JSON text in ASCII, keys in their order; `indent` spaces a level, None for one line.
 
-    Raises TypeError for what is not JSON.
+    Raises TypeError for what is not JSON, and ValueError for a number that is not.
     """
+    if indent is None:
+        encode = make_encoder(
+            markers=None, default=_refuse, encoder=encode_basestring_ascii, indent=None,
+            key_separator=": ", item_separator=", ", sort_keys=False, skipkeys=False, allow_nan=False,
+        )  # fmt: skip
+        return "".join(encode(value, 0))
     pieces: list[str] = []
     _write(value, pieces.append, indent, "\n")
     return "".join(pieces)
+
+
+def _refuse(value: object) -> object:
+    raise TypeError(f"{type(value).__name__} is not JSON")
 
 
 def _skip(text: str, position: int) -> int:
@@ -81,7 +91,7 @@ def _skip(text: str, position: int) -> int:
     return position
 
 
-def _write(value: object, write: Callable[[str], object], indent: int | None, newline: str) -> None:
+def _write(value: object, write: Callable[[str], object], indent: int, newline: str) -> None:
     if value is None or value is True or value is False:
         write("null" if value is None else "true" if value else "false")
     elif isinstance(value, str):
@@ -91,23 +101,22 @@ def _write(value: object, write: Callable[[str], object], indent: int | None, ne
     elif isinstance(value, (dict, list, tuple)):
         _write_container(value, write, indent, newline)
     else:
-        raise TypeError(f"{type(value).__name__} is not JSON")
+        _refuse(value)
 
 
 def _write_container(
     value: dict[str, object] | list[object] | tuple[object, ...],
     write: Callable[[str], object],
-    indent: int | None,
+    indent: int,
     newline: str,
 ) -> None:
     mapping = isinstance(value, dict)
-    inner = newline if indent is None else newline + " " * indent
+    inner = newline + " " * indent
     write("{" if mapping else "[")
     for position, item in enumerate(value):
         if position:
-            write("," if indent is not None else ", ")
-        if indent is not None:
-            write(inner)
+            write(",")
+        write(inner)
         if isinstance(value, dict):
             if not isinstance(item, str):
                 raise TypeError(f"a key of type {type(item).__name__} is not JSON")
@@ -116,6 +125,6 @@ def _write_container(
             _write(value[item], write, indent, inner)
         else:
             _write(item, write, indent, inner)
-    if indent is not None and value:
+    if value:
         write(newline)
     write("}" if mapping else "]")

@@ -20,8 +20,12 @@ def replace(path: str, data: bytes, mode: int = 0o600) -> None:
     temporary = f"{directory}/{_PREFIX}{os.getpid()}-{os.urandom(4).hex()}-{name[:100]}"
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, mode)
     try:
-        with open(fd, "wb") as file:
-            file.write(data)
+        try:
+            rest = data
+            while rest:
+                rest = rest[os.write(fd, rest) :]
+        finally:
+            os.close(fd)
         os.rename(temporary, path)
     except BaseException:
         os.unlink(temporary)

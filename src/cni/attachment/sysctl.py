@@ -16,20 +16,22 @@ def write(name: str, value: int) -> None:
     """
     path = f"{_ROOT}/{name}"
     text = b"%d" % value
+    refused: OSError | None = None
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
         if name.startswith("ipv6/") and not _has_ipv6(name):
             return
         raise
+    except OSError as failed:  # read-only, as in many a container: it may have the value
+        refused = failed
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         if os.read(fd, 64).strip() == text:
             return
-    finally:
-        os.close(fd)
-    fd = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
-    try:
-        os.write(fd, text)
+        if refused is not None:
+            raise refused
+        os.pwrite(fd, text, 0)
     except OSError as failed:
         failed.filename = path
         raise

@@ -48,12 +48,14 @@ class Leases:
         self._boot = ""
 
     def __enter__(self) -> Leases:
-        if self._create:
-            os.makedirs(self.path, mode=0o755, exist_ok=True)
+        flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
         try:
-            self._fd = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            self._fd = os.open(self.path, flags)
         except FileNotFoundError:
-            return self
+            if not self._create:
+                return self
+            os.makedirs(self.path, mode=0o755, exist_ok=True)
+            self._fd = os.open(self.path, flags)
         try:
             self._lock = os.open(
                 "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o750, dir_fd=self._fd
@@ -150,10 +152,14 @@ class Leases:
 
     def set_last(self, position: int, address: bytes) -> None:
         """A hint to spread addresses: losing it in a power cut does no harm, so it is not synced."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
+        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         fd = os.open(f"{_LAST}{position}", flags, 0o600, dir_fd=self._fd)
+        text = format_ip(address).encode()
         try:
-            os.write(fd, format_ip(address).encode())
+            os.write(fd, text)
+            # Not emptied first: ext4 takes that for a way to replace a file, and hurries it to the disk.
+            if os.fstat(fd).st_size != len(text):
+                os.ftruncate(fd, len(text))
         finally:
             os.close(fd)
 

@@ -167,9 +167,10 @@ def _make(
     made["guarded"] = config.guard
     with Lock("bridge"):
         # Known before it is made: an ADD that is killed in between leaves a bridge that is found again.
-        made["madeBridge"] = link.get(namespaces.host, config.bridge) is None
+        found = link.get(namespaces.host, config.bridge)
+        made["madeBridge"] = found is None
         state.save(request, NAME, made)
-        bridge = _ensure_bridge(namespaces, config)
+        bridge = _ensure_bridge(namespaces, config, found)
         veth.create(namespaces, pair, master=bridge.index, port=_port_options(pair, config))
         if config.vlans:
             portvlans.join(namespaces, bridge, pair.host, config.vlans)
@@ -248,10 +249,9 @@ def _routes(config: Config, given: Result | None, ips: Sequence[IPConfig]) -> li
     return routes
 
 
-def _ensure_bridge(namespaces: Namespaces, config: Config) -> Link:
+def _ensure_bridge(namespaces: Namespaces, config: Config, found: Link | None) -> Link:
     """The bridge, made or found, up, and deaf to router advertisements (CVE-2020-10749)."""
     batch = Batch(namespaces.host)
-    found = link.get(namespaces.host, config.bridge)
     if found is None:
         mac = names.bridge_mac(config.bridge, state.boot_id())
         request = link.create_bridge(

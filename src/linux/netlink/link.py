@@ -355,13 +355,8 @@ def get(socket: Socket, name: str | int, *, statistics: bool = False) -> Link | 
     body = _header(name) if isinstance(name, int) else _header() + wire.text(_IFNAME, name)
     if not statistics:
         body += wire.u32(_EXT_MASK, _SKIP_STATS)
-    try:
-        answers = socket.request(wire.Request(_GET, 0, body, f"get link {name}"))
-    except OSError as error:
-        if error.errno == errno.ENODEV:
-            return None
-        raise
-    return Link(answers[0].body)
+    answer = socket.ask(wire.Request(_GET, 0, body, f"get link {name}", (errno.ENODEV,)))
+    return None if answer is None else Link(answer.body)
 
 
 def links(socket: Socket, *, master: int = 0, statistics: bool = False) -> list[Link]:

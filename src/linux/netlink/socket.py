@@ -33,7 +33,7 @@ _SO_RCVBUFFORCE = 33
 _SO_SNDBUFFORCE = 32
 # An acknowledgement costs the receive buffer about 1 KiB whatever its size: 208 KiB, the default, hold 200.
 _RECEIVE_BUFFER = 4 << 20
-_DATAGRAM = 1 << 17
+_DATAGRAM = 1 << 16  # bytes; from twice that on, malloc would map and unmap memory for each
 _DUMP_ATTEMPTS = 10
 # The extended acknowledgement (`enum nlmsgerr_attrs`).
 _MESSAGE = 1
@@ -121,6 +121,24 @@ class Socket:
                 if failure is not None:
                     raise failure
                 return answers
+
+    def ask(self, request: wire.Request) -> wire.Message | None:
+        """The one message that answers `request`; None when the kernel says an error that it tolerates.
+
+        As `request`, but for a question alone: the answer is all that is sent and waited for.
+        """
+        sequence = self.next_sequence()
+        self.send(wire.encode(request, sequence))
+        while True:
+            for message in wire.messages(self.receive()):
+                if message.sequence != sequence:
+                    continue
+                if message.kind != wire.ERROR:
+                    return message
+                failure = error_of(message, request)
+                if failure is not None:
+                    raise failure
+                return None
 
     def dump(self, request: wire.Request) -> list[wire.Message]:
         """Everything of a kind, such as all links.

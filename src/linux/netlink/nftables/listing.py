@@ -76,8 +76,8 @@ def uses(socket: Socket, family: int, table: str, chain: str = "") -> int:
         request = objects.query(objects.GET_CHAIN, family, f"get chain {table} {chain}", *parts)
     else:
         request = objects.query(objects.GET_TABLE, family, f"get table {table}", wire.text(1, table))
-    answers = socket.request(request.tolerating(errno.ENOENT))
-    return wire.read_be32(wire.parse(answers[0].body, 4)[6 if chain else 3]) if answers else 0
+    answer = socket.ask(request.tolerating(errno.ENOENT))
+    return 0 if answer is None else wire.read_be32(wire.parse(answer.body, 4)[6 if chain else 3])
 
 
 def tables(socket: Socket, family: int = 0) -> list[tuple[int, str]]:
@@ -147,14 +147,12 @@ def element(socket: Socket, target: Set, key: Sequence[str | int]) -> Element | 
     parts = wire.text(1, target.table), wire.text(2, target.name), wire.nested(3, asked)
     what = f"get element of {target.table} {target.name}"
     request = objects.query(objects.GET_ELEMENT, target.family, what, *parts).tolerating(errno.ENOENT)
-    for message in socket.request(request):
-        for found in _decode(target, message):
-            return found
-    return None
+    answer = socket.ask(request)
+    return None if answer is None else next(iter(_decode(target, answer)), None)
 
 
 def _exists(socket: Socket, request: wire.Request) -> bool:
-    return bool(socket.request(request.tolerating(errno.ENOENT)))
+    return socket.ask(request.tolerating(errno.ENOENT)) is not None
 
 
 def _decode(target: Set, message: wire.Message) -> list[Element]:
