@@ -18,6 +18,15 @@ if TYPE_CHECKING:
 
 DIRECTORY = "/etc/cni/net.d"
 _LIMIT = 1 << 20  # bytes of a file
+_LIST_KEYS = (
+    "name",
+    "cniVersion",
+    "cniVersions",
+    "disableCheck",
+    "disableGC",
+    "loadOnlyInlinedPlugins",
+    "plugins",
+)
 
 
 class PluginConfig(Value):
@@ -142,11 +151,12 @@ def load(
     told of the broken ones, but for one that says it is the wanted network. Raises CniError 7.
     """
     problems: list[str] = []
-    seen = 0
+    names: list[str] = []
     for path in _files(directory):
-        seen += 1
         try:
             found = read(path)
+            if path.endswith(".conflist"):
+                found = with_siblings(found, directory)
         except CniError as bad:
             if strict or _claims(path, name):
                 raise
@@ -155,11 +165,16 @@ def load(
                 warn(problems[-1])
             continue
         if found.name == name:
-            return with_siblings(found, directory) if path.endswith(".conflist") else found
-    if not seen:
-        raise CniError(INVALID_CONFIG, f"no net configurations found in {directory}")
+            return found
+        names.append(found.name)
+    if not names and not problems:
+        hint = "write one there, NAME.conflist; NETCONFPATH names another directory"
+        raise CniError(INVALID_CONFIG, f"no net configurations found in {directory}", hint=hint)
     raise CniError(
-        INVALID_CONFIG, f'no net configuration with name "{name}" in {directory}', "; ".join(problems)
+        INVALID_CONFIG,
+        f'no net configuration with name "{name}" in {directory}',
+        "; ".join(problems),
+        hint="there are: " + ", ".join(names) if names else None,
     )
 
 
@@ -244,20 +259,24 @@ def _with_ending(directory: str, endings: tuple[str, ...]) -> list[str]:
     return [path for path in paths if path.endswith(endings) and not os.path.isdir(path)]
 
 
-def _list(fields: Fields, data: bytes, path: str) -> NetworkConfig:
-    name = fields.get("name")
-    if not isinstance(name, str) or not name:
+def _list(whole: Fields, data: bytes, path: str) -> NetworkConfig:
+    # Unlike those of a plugin, a list's own keys are read as they are spelled, and null is not absence.
+    fields = Fields({key: whole.values[key] for key in _LIST_KEYS if key in whole.values})
+    for key, value in fields.values.items():
+        if value is None:
+            raise ValueError(f"{key} is null")
+    if "name" not in fields.values:
         raise ValueError("no name")
     inlined_only = _lenient_boolean(fields, "loadOnlyInlinedPlugins")
     plugins = []
-    if fields.get("plugins") is not None or "plugins" in fields.values:
+    if "plugins" in fields.values:
         plugins = [_plugin(each, None) for each in fields.mappings("plugins")]
         if not plugins:
             raise ValueError("no plugins in list")
     elif inlined_only:
         raise ValueError("`loadOnlyInlinedPlugins` is true, and there is no `plugins`")
     return NetworkConfig(
-        name,
+        fields.string("name"),
         plugins,
         version=_chosen_version(fields),
         data=data,
@@ -274,15 +293,21 @@ def _plugin(fields: Fields, text: bytes | None) -> PluginConfig:
         raise ValueError(f"{fields.path('type')} is missing")
     # The fields that the specification knows must be of the types it says; the rest is the plugin's.
     fields.string("name"), fields.string("cniVersion"), fields.mapping("ipam").string("type")
+    fields.mapping("prevResult")
     dns = fields.mapping("dns")
     dns.strings("nameservers"), dns.strings("search"), dns.strings("options"), dns.string("domain")
     return PluginConfig(kind, fields.values, text)
 
 
 def _chosen_version(fields: Fields) -> str:
-    """The newest version named that is not newer than what we know; what `cniVersion` says if all are."""
+    """The newest version named that is not newer than what we know; what `cniVersion` says if all are.
+
+    That one alone is not judged here: plugins do that.
+    """
     single = fields.string("cniVersion")
     named = list(fields.strings("cniVersions"))
+    if "cniVersions" not in fields.values:
+        return single
     if single:
         named.append(single)
     for each in named:

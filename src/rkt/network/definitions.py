@@ -10,7 +10,7 @@ import os
 
 from cni import config
 from cni.config import NetworkConfig
-from cni.errors import CniError
+from cni.errors import INVALID_CONFIG, CniError
 from rkt.errors import RktError
 from rkt.network import flags
 
@@ -122,9 +122,13 @@ def _available(
 
 
 def _check(network: NetworkConfig) -> None:
-    from cni.types.names import check_network_name
+    from cni.types import names, version
 
-    check_network_name(network.name)
+    names.check_network_name(network.name)
+    try:
+        version.parse(network.version)
+    except ValueError as bad:
+        raise CniError(INVALID_CONFIG, str(bad)) from None
 
 
 def _file_names(directory: str) -> list[str]:

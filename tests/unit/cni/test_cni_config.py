@@ -22,8 +22,9 @@ def test_a_broken_file_hides_no_network_when_tolerant(tmp_path: Path) -> None:
     with pytest.raises(CniError, match="error parsing"):
         config.load(str(tmp_path), "n")
     assert config.load(str(tmp_path), "n", strict=False).plugins[0].capabilities == {"mac"}
-    with pytest.raises(CniError, match=r"no net configuration with name \"m\".*10\.conflist"):
+    with pytest.raises(CniError, match=r"no net configuration with name \"m\".*10\.conflist") as failed:
         config.load(str(tmp_path), "m", strict=False)
+    assert failed.value.hint == "there are: n"
 
 
 def test_a_broken_file_is_told_of_unless_it_is_the_wanted_one(tmp_path: Path) -> None:
@@ -59,6 +60,39 @@ def test_all_networks_of_a_directory_and_what_is_wrong_with_others(tmp_path: Pat
     ]
     assert "sibling/10.conf" in problems[1]
     assert config.available(str(tmp_path / "absent")) == ([], [])
+
+
+def test_a_broken_plugin_beside_another_network_ends_a_strict_search_alone(tmp_path: Path) -> None:
+    (tmp_path / "10.conflist").write_text(json.dumps({"name": "other"}))
+    (tmp_path / "20.conflist").write_text(json.dumps(_LIST))
+    with pytest.raises(CniError, match="no plugin configs found"):
+        config.load(str(tmp_path), "n")
+    assert config.load(str(tmp_path), "n", strict=False).name == "n"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": None},
+        {"cniVersion": None},
+        {"cniVersions": None},
+        {"disableCheck": None},
+        {"disableGC": "yes"},
+        {"plugins": None},
+        {"cniVersion": "x", "cniVersions": ["1.0.0"]},
+        {"plugins": [{"type": "bridge", "prevResult": "x"}]},
+    ],
+)
+def test_what_a_list_cannot_say(change: dict[str, object]) -> None:
+    with pytest.raises(CniError, match="error parsing"):
+        config.parse_list(json.dumps({**_LIST, **change}).encode())
+
+
+def test_a_list_is_named_by_its_own_spelling_of_the_keys_and_judged_when_it_runs() -> None:
+    with pytest.raises(CniError, match="no name"):
+        config.parse_list(b'{"Name": "n", "plugins": [{"type": "bridge"}]}')
+    assert config.parse_list(b'{"name": "", "CNIVersion": "1.0.0", "plugins": [{"TYPE": "b"}]}').version == ""
+    assert config.parse_list(b'{"name": "n", "cniVersion": "x", "plugins": [{"type": "b"}]}').version == "x"
 
 
 def test_a_directory_that_cannot_be_read_is_an_error_of_ours(tmp_path: Path) -> None:
