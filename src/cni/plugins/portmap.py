@@ -95,9 +95,10 @@ def add(request: Request) -> Result:
 
 def check(request: Request) -> None:
     config = Config(request)
+    result = verify.previous(request)
     if not config.plan.mappings:
         return
-    targets = config.plan.concerned(_targets(request, verify.previous(request)))
+    targets = config.plan.concerned(_targets(request, result))
     if targets and not _is_complete(request, config.backend, config.plan, targets):
         raise verify.damaged("port mappings of the attachment are missing")
 
@@ -334,24 +335,31 @@ def _forget_strays(mappings: Sequence[Mapping], targets: Sequence[Cidr]) -> None
 
     Of connections only those that a mapping of before led elsewhere: those to this host itself go on.
     """
-    own: set[str] = set()
     with Socket(NETFILTER) as socket:
-        for target in targets:
-            for each in mappings:
-                if not each.concerns(v6=target.v6):
-                    continue
-                protocol = PROTOCOLS[each.protocol]
-                found = [
-                    flow
-                    for flow in _flows(socket, target, protocol=protocol, destination_port=each.host_port)
-                    if flow.answerer != target.address
-                    and (protocol == _UDP or flow.answerer != flow.destination)
-                ]
-                if found and not own:
-                    with Socket(ROUTE) as route_socket:
-                        own = {each.address for each in address.addresses(route_socket)}
-                places = {each.host_ip} if each.is_specific else own
-                conntrack.forget(socket, [flow for flow in found if flow.destination in places])
+        tracked = _tracked(socket)
+        for target in targets if tracked else ():
+            concerned = [each for each in mappings if each.concerns(v6=target.v6)]
+            ports = {(PROTOCOLS[each.protocol], each.host_port) for each in concerned}
+            # Each question takes the kernel through its whole table: few flows are all taken at once.
+            one_by_one = tracked > _FLOWS_FOR_A_QUESTION * (len(ports) - 1)
+            strays = [
+                flow
+                for protocol, port in (ports if one_by_one else [(0, 0)])
+                for flow in _flows(socket, target, protocol=protocol, destination_port=port)
+                if (flow.protocol, flow.destination_port) in ports
+                and flow.answerer != target.address
+                and (flow.protocol == _UDP or flow.answerer != flow.destination)
+            ]
+            if strays:
+                places = _host_places(concerned)
+                conntrack.forget(
+                    socket,
+                    [
+                        flow
+                        for flow in strays
+                        if flow.destination in places[PROTOCOLS_BY]
+                    ],
+                )
 
 
 def _forget_answered(targets: Sequence[Cidr]) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from cni.errors import INVALID_CONFIG, INVALID_ENVIRONMENT, CniError
+from cni.errors import INVALID_CONFIG, INVALID_ENVIRONMENT, UNKNOWN_CONTAINER, CniError
 
 _ALPHANUMERIC = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
 _INSIDE = _ALPHANUMERIC | frozenset("_.-")
 _IFNAMSIZ = 16  # with the final NUL, linux/if.h
+_SEPARATORS = "\x1c\x1d\x1e\x1f"  # white space to Python, but neither to Unicode nor to the kernel
 
 
 def is_identifier(text: str) -> bool:
@@ -15,9 +16,9 @@ def is_identifier(text: str) -> bool:
 
 
 def check_container_id(text: str) -> None:
-    """Raise CniError 4 when `text` cannot name a container."""
+    """Raise CniError 4 when `text` cannot name a container, 3 when it is empty."""
     if not text:
-        raise CniError(INVALID_ENVIRONMENT, "missing containerID")
+        raise CniError(UNKNOWN_CONTAINER, "missing containerID")
     if not is_identifier(text):
         raise CniError(INVALID_ENVIRONMENT, "invalid characters in containerID", text)
 
@@ -38,7 +39,7 @@ def check_interface_name(text: str) -> None:
         raise CniError(INVALID_ENVIRONMENT, "interface name is too long", f"{text!r}: 15 bytes are the most")
     if text in (".", ".."):
         raise CniError(INVALID_ENVIRONMENT, "interface name is . or ..")
-    if any(character in "/:\0" or character.isspace() for character in text):
+    if any(each in "/:\0" or (each.isspace() and each not in _SEPARATORS) for each in text):
         raise CniError(
             INVALID_ENVIRONMENT, "interface name contains / or : or whitespace characters", repr(text)
         )

@@ -167,7 +167,7 @@ class Route(Value):
         )
 
     def to_json(self, *, extended: bool = True) -> dict[str, object]:
-        """`extended`: with what came after 0.2."""
+        """`extended`: with what 0.2 does not have, and converting to it drops."""
         shown: dict[str, object] = {"dst": str(self.dst)}
         if self.gw:
             shown["gw"] = format_ip(self.gw)
@@ -295,6 +295,7 @@ class Result(Value):
     def _to_legacy(self, version: str) -> dict[str, object]:
         """0.1 and 0.2: one address of each family, each with the routes of its family."""
         shown: dict[str, object] = {"cniVersion": version}
+        converted = self.version not in versions.family(version)
         for key, label in (("ip4", "4"), ("ip6", "6")):
             found = next((each for each in self.ips if each.label == label), None)
             if found is None:
@@ -302,11 +303,12 @@ class Result(Value):
             entry: dict[str, object] = {"ip": str(found.address)}
             if found.gateway:
                 entry["gateway"] = format_ip(found.gateway)
-            routes = [each.to_json(extended=False) for each in self.routes if each.dst.v6 == (label == "6")]
+            routes = [
+                each.to_json(extended=not converted) for each in self.routes if each.dst.v6 == (label == "6")
+            ]
             if routes:
                 entry["routes"] = routes
             shown[key] = entry
-        converted = self.version not in versions.family(version)
         if len(shown) == 1 and converted:
             raise ValueError(f"cannot convert to version {version}: no valid IP addresses")
         shown["dns"] = self.dns.to_json()

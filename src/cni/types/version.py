@@ -16,7 +16,7 @@ def parse(text: str) -> tuple[int, int, int]:
     numbers = [0, 0, 0]
     for position, part in enumerate(parts):
         digits = part[1:] if part[:1] in ("+", "-") else part
-        if not (digits.isascii() and digits.isdigit() and len(digits) < 10):
+        if not (digits.isascii() and digits.isdigit() and len(digits) < 20):
             raise ValueError(f"version {text!r}: {part!r} is not a number")
         numbers[position] = int(part)
     return numbers[0], numbers[1], numbers[2]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cni import jsontext
-from cni.errors import INVALID_CONFIG, INVALID_ENVIRONMENT, CniError
+from cni.errors import INVALID_CONFIG, INVALID_ENVIRONMENT, UNKNOWN_CONTAINER, CniError
 from cni.fields import Fields
 from cni.request import Request
 from cni.types import names, version
@@ -123,11 +123,21 @@ def test_cve_2021_20206_a_plugin_type_is_never_a_path(name: str) -> None:
     assert refused.value.code == INVALID_CONFIG
 
 
-@pytest.mark.parametrize("name", ["a" * 16, "é" * 8, "a b", "a/b", "a:b", "a\x00", ".."])
+@pytest.mark.parametrize("name", ["a" * 16, "é" * 8, "a b", "a/b", "a:b", "a\x00", "a\x85", ".."])
 def test_names_that_the_kernel_refuses_are_refused_first(name: str) -> None:
     with pytest.raises(CniError) as refused:
         names.check_interface_name(name)
     assert refused.value.code == INVALID_ENVIRONMENT
+
+
+def test_other_control_characters_are_no_white_space() -> None:
+    names.check_interface_name("a\x1f")
+
+
+def test_without_a_container_id_there_is_no_container() -> None:
+    with pytest.raises(CniError) as refused:
+        names.check_container_id("")
+    assert refused.value.code == UNKNOWN_CONTAINER
 
 
 def _result() -> Result:
@@ -156,6 +166,16 @@ def test_a_result_survives_each_version_as_far_as_it_can_say_it(spoken: str) -> 
 def test_a_result_without_addresses_cannot_be_said_in_old_versions() -> None:
     with pytest.raises(ValueError, match="no valid IP addresses"):
         Result(interfaces=[Interface("eth0")]).to_json("0.2.0")
+
+
+def test_old_routes_keep_what_they_have_until_they_are_converted() -> None:
+    route = {"dst": "10.0.0.0/8", "mtu": 1400}
+    given = {"cniVersion": "0.2.0", "ip4": {"ip": "10.0.0.2/24", "routes": [route]}, "dns": {}}
+    result = Result.from_json(given)
+    assert result.to_json("0.2.0") == given
+    assert result.to_json("1.0.0")["routes"] == [route]
+    newer = Result.from_json(result.to_json("0.4.0"))
+    assert newer.to_json("0.2.0")["ip4"] == {"ip": "10.0.0.2/24", "routes": [{"dst": "10.0.0.0/8"}]}
 
 
 def test_cni_args_are_pairs_of_known_keys() -> None:
