@@ -191,13 +191,24 @@ def _fingerprint(packet: Packet) -> str:
     return hashlib.sha1(head + packet.body, usedforsecurity=False).hexdigest().upper()
 
 
+_WRITERS = {
+    b"PUBLIC KEY BLOCK": "`gpg --armor --export KEY` writes one",
+    b"SIGNATURE": "`gpg --armor --detach-sign FILE` writes one",
+}
+
+
 def dearmored(data: bytes, kind: bytes, wanted: str) -> bytes:
     """The bytes inside the one armor block that `data` consists of (RFC 4880, section 6)."""
     found = _ARMOR.fullmatch(data)
     if found is None or found["kind"] != kind:
         begun = re.search(rb"-----BEGIN PGP ([A-Z ]{1,40})-----", data)
-        is_what = f"a PGP {begun[1].decode().lower()}" if begun else "no PGP data"
-        raise MalformedError(f"the file is {is_what}, or more than that, not {wanted}")
+        if begun is None:
+            problem = f"the file is not {wanted}: it holds no PGP armor"
+        elif begun[1] == kind:
+            problem = f"the file holds more than {wanted}, or only a part of it"
+        else:
+            problem = f"the file is a PGP {begun[1].decode().lower()}, not {wanted}"
+        raise MalformedError(problem, hint=_WRITERS.get(kind))
     lines = found["body"].split()
     checksum = None
     if lines and re.fullmatch(rb"=[A-Za-z0-9+/]{4}", lines[-1]):

@@ -54,6 +54,11 @@ def main(program: Program, argv: Sequence[str] | None = None, out: Output | None
         return INTERRUPTED
     except UsageError as error:
         return _fail(out, error, program.usage_failure)
+    except PermissionError as error:
+        code = _fail(out, error, program.failure)
+        if program.of_root and os.geteuid() != 0:
+            out.hint("become root, for example with sudo")
+        return code
     except Exception as error:  # noqa: BLE001  the process's edge
         if not is_expected(error):
             _crashed(out, error)

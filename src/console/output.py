@@ -123,7 +123,11 @@ class Output:
     def warn(self, text: str, *, hint: str | None = None) -> None:
         self._say(f"{self.where}: {self.paint('warning', 'yellow')}: {terminal.plain(text)}", safe=True)
         if hint:
-            self._say(f"hint: {hint}")
+            self.hint(hint)
+
+    def hint(self, text: str) -> None:
+        """What to do about the message before."""
+        self._say(f"hint: {text}")
 
     def error(self, error: BaseException) -> None:
         """Show a failure: `where: message`, its innermost cause (with --debug the trail of all), its hint."""

@@ -71,7 +71,8 @@ class Program:
     without a verb (0: the help is the answer and goes to stdout). `single_dash` takes `-name` for
     `--name`, as Go's flag package does. `topics` is the directory of the help topics, and
     `completers` maps a metavar, such as UUID, to `module:function` that lists candidates, and `hints` a
-    word that is no verb, but that users of other programs type, to what to do instead.
+    word that is no verb, but that users of other programs type, to what to do instead. The files of a
+    program `of_root` are root's.
     """
 
     __slots__ = (
@@ -81,6 +82,7 @@ class Program:
         "hints",
         "name",
         "no_verb",
+        "of_root",
         "settings",
         "single_dash",
         "summary",
@@ -106,6 +108,7 @@ class Program:
         topics: str = "",
         completers: Mapping[str, str] | None = None,
         hints: Mapping[str, str] | None = None,
+        of_root: bool = False,
     ) -> None:
         self.name = name
         self.summary = summary
@@ -120,6 +123,7 @@ class Program:
         self.topics = topics
         self.completers = completers or {}
         self.hints = hints or {}
+        self.of_root = of_root
 
     def find(self, words: Sequence[str]) -> tuple[Verb, int]:
         """The verb that `words` begin with, and how many words name it.

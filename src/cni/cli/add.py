@@ -31,10 +31,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace, out: Output) -> int:
     from cni import jsontext
+    from cni.errors import INVALID_NETNS, UNKNOWN_CONTAINER, CniError
     from cni.exclusion import Exclusive
 
     network, attachment = environment.target(options, out)
-    with Exclusive(attachment.container_id):
-        result = environment.runtime(options).add(network, attachment)
+    try:
+        with Exclusive(attachment.container_id):
+            result = environment.runtime(options).add(network, attachment)
+    except CniError as failed:
+        if failed.code in (UNKNOWN_CONTAINER, INVALID_NETNS) and failed.hint is None:
+            failed.hint = "`ip netns add NAME` makes a namespace, which is /run/netns/NAME"
+        raise
     out.line(jsontext.dumps(result.to_json(result.version or network.version), indent=4))
     return 0

@@ -59,6 +59,7 @@ PROGRAM = Program(
     failure=1,
     no_verb=0,
     single_dash=True,
+    of_root=True,
     completers={"NET": "cni.cli.environment:network_names", "NETNS": "cni.cli.environment:namespace_paths"},
 )
 

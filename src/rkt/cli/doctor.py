@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 
+from rkt.cli.findings import NAMES, show
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
@@ -21,8 +23,6 @@ DESCRIPTION = """\
 Tries everything that pods need, in namespaces of its own, and leaves nothing behind. Each line says ok, warn
 (rkt works, with less) or fail (rkt does not work), and what mends it. Exits with 254 if anything fails.
 """
-NAMES = ("name", "status", "text", "remedy")
-_COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,15 +35,7 @@ def run(options: argparse.Namespace, out: Output) -> int:
     from linux import probes
 
     findings = [*probes.all_of(options.settings.data_dir), keys(options.settings)]
-    if options.format in ("", "table"):
-        for finding in findings:
-            mark = out.paint(f"{finding.status:4}", _COLOURS[finding.status], stdout=True)
-            out.styled(mark, f"  {finding.name:16}  {finding.text}")
-            if finding.remedy:
-                out.line(f"{'':24}to mend: {finding.remedy}")
-    else:
-        out.listing(options.format, [finding.to_json() for finding in findings], NAMES)
-    return 254 if any(finding.status == probes.FAIL for finding in findings) else 0
+    return show(findings, options.format, out)
 
 
 def keys(settings: GlobalOptions) -> Finding:

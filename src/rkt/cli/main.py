@@ -174,6 +174,7 @@ PROGRAM = Program(
     topics=os.path.join(os.path.dirname(os.path.dirname(__file__)), "help"),
     completers=COMPLETERS,
     hints=HINTS,
+    of_root=True,
 )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from rkt.cli.findings import NAMES, show
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
@@ -21,8 +23,6 @@ need, and its STATUS is that it is ready. Then at what is left: attachments whos
 gone, addresses held for nobody, files that cannot be read. Changes nothing. Exits with 254 if anything
 fails.
 """
-NAMES = ("name", "status", "text", "remedy")
-_COLOURS = {"ok": "green", "warn": "yellow", "fail": "red"}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,16 +32,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, out: Output) -> int:
-    findings = _findings(options)
-    if options.format in ("", "table"):
-        for finding in findings:
-            mark = out.paint(f"{finding.status:4}", _COLOURS[finding.status], stdout=True)
-            out.styled(mark, f"  {finding.name:16}  {finding.text}")
-            if finding.remedy:
-                out.line(f"{'':24}to mend: {finding.remedy}")
-    else:
-        out.listing(options.format, [finding.to_json() for finding in findings], NAMES)
-    return 254 if any(finding.status == "fail" for finding in findings) else 0
+    return show(_findings(options), options.format, out)
 
 
 def _findings(options: argparse.Namespace) -> list[Finding]:
