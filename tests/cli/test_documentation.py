@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -40,18 +41,9 @@ exec 2>&1
 set +e
 """
 
-# What a page finds in its world: README.md a registry, and a podman that works in containers, too.
+# What a page finds in its world: README.md a podman that works in containers, too.
 WORLD = {
     "README.md": """\
-cat >"$1/registry.yml" <<END
-version: 0.1
-storage: {filesystem: {rootdirectory: $1/registry}}
-http: {addr: "127.0.0.1:5000"}
-END
-docker-registry serve "$1/registry.yml" >"$1/registry.log" 2>&1 &
-registry=$!
-trap 'kill $registry' EXIT
-for _ in $(seq 200); do busybox nc 127.0.0.1 5000 </dev/null 2>/dev/null && break; sleep 0.1; done
 cat >"$1/containers.conf" <<END
 [containers]
 default_ulimits = ["nofile=1024:1024", "nproc=1024:1024"]
@@ -130,8 +122,12 @@ def test_sessions_run_as_printed(page: Path, tmp_path: Path) -> None:
         if not Path(program).exists():
             pytest.skip(f"needs {program} (Debian: podman, runc, containernetworking-plugins)")
     steps = list(sessions(page))
-    script = SETUP + WORLD.get(page.name, "") + "".join(
-        f"echo '@@{number}'\n{step.command}\necho \"@@code $?\"\n" for number, step in enumerate(steps)
+    script = (
+        SETUP
+        + WORLD.get(page.name, "")
+        + "".join(
+            f"echo '@@{number}'\n{step.command}\necho \"@@code $?\"\n" for number, step in enumerate(steps)
+        )
     )
     script += "find /sys/fs/cgroup -depth -path '*/libpod_parent*' -type d -delete 2>/dev/null\n"  # podman's
     for name in ("data", "work", "gnupg"):
@@ -166,16 +162,70 @@ def test_sessions_run_as_printed(page: Path, tmp_path: Path) -> None:
             )
 
 
+def prose(page: Path) -> str:
+    return re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+
+
+def links(page: Path) -> list[tuple[Path, str]]:
+    """What a page links to within the checkout: files, and anchors of sections in them ("" for none)."""
+    found = re.findall(r"\]\(([^)#]*)#?([^)]*)\)", prose(page))
+    return [
+        (Path(os.path.normpath(page.parent / target)) if target else page, anchor)
+        for target, anchor in found
+        if "://" not in target
+    ]
+
+
+def anchors(page: Path) -> set[str]:
+    """The names by which the sections of a page can be linked to."""
+    titles = re.findall(r"^#+ (.*)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title).strip().lower().replace(" ", "-") for title in titles}
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(CHECKOUT)))
 def test_links_lead_somewhere(page: Path) -> None:
-    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
-    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", text):
-        if "://" not in target:
-            assert (page.parent / target).exists(), f"{page.name}: {target}"
+    text = prose(page)
+    for target, anchor in links(page):
+        assert target.exists(), f"{page.name}: {target}"
+        assert not anchor or anchor in anchors(target), f"{page.name}: {target.name}#{anchor}"
     for name in re.findall(r"`((?:docs|src|tests)/[a-z0-9_./-]+\.(?:md|py))`", text):
         assert (CHECKOUT / name).exists(), f"{page.name}: {name}"
     for name, test in re.findall(r"`(tests/[a-z0-9_./-]+\.py)::([a-z0-9_]+)`", text):
         assert f"def {test}(" in (CHECKOUT / name).read_text(encoding="utf-8"), f"{page.name}: {name}::{test}"
+
+
+def test_the_readme_leads_to_every_page() -> None:
+    linked = {target for target, _ in links(CHECKOUT / "README.md")}
+    assert not {page for page in PAGES if page.name != "README.md"} - linked
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(CHECKOUT)))
+def test_modules_in_the_text_exist(page: Path) -> None:
+    """`package.module`, and `package.module.name` or `package.module.name(…)` of a function or class."""
+    packages = "|".join(path.name for path in (CHECKOUT / "src").iterdir() if path.is_dir())
+    for dotted in re.findall(rf"`((?:{packages})(?:\.\w+)+)[(`]", prose(page)):
+        parts = dotted.split(".")
+        path = CHECKOUT / "src" / "/".join(parts)
+        if path.is_dir() or path.with_suffix(".py").exists():
+            continue
+        module = path.parent / "__init__.py" if path.parent.is_dir() else path.parent.with_suffix(".py")
+        assert module.exists(), f"{page.name}: {dotted}"
+        source = module.read_text(encoding="utf-8")
+        assert re.search(rf"^(def |class )?{parts[-1]}\b", source, re.MULTILINE), f"{page.name}: {dotted}"
+
+
+def test_every_rule_of_security_has_its_test() -> None:
+    page = CHECKOUT / "docs/reference/security-tests.md"
+    rows = dict(re.findall(r"^\| ([PR]\d+) \|.*\| (.*) \|$", page.read_text(encoding="utf-8"), re.MULTILINE))
+    assert set(rows) == {f"P{number}" for number in range(1, 10)} | {f"R{number}" for number in range(1, 29)}
+    without = {rule for rule, tests in rows.items() if "`tests/" not in tests}
+    assert without == {"P9", "R27"}, "only what this version does not promise may go without a test"
+    used = {
+        rule
+        for path in (CHECKOUT / "src").rglob("*.py")
+        for rule in re.findall(r"\bR\d+\b", path.read_text())
+    }
+    assert used <= set(rows)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(CHECKOUT)))

@@ -101,6 +101,27 @@ def test_what_an_app_wrote_is_exported_and_runs(rkt: Rkt, make_aci: MakeAci, tmp
     assert "]: kept" in done.stdout
 
 
+def test_r16_an_export_takes_along_nothing_that_flags_allowed(
+    rkt: Rkt, make_aci: MakeAci, tmp_path: Path
+) -> None:
+    image = make_aci(["/bin/true"], name="example.com/modest")
+    wide = (
+        "--caps-retain=CAP_SYS_ADMIN",
+        "--user=1000",
+        "--seccomp=mode=retain,@appc.io/all",
+        "--memory=1Gi",
+    )
+    rkt(IMAGE, "run", "--net=none", "--set-env=SECRET=1", image, *wide)
+    uuid = json.loads(rkt("list", "--format=json").stdout)[0]["uuid"]
+    rkt("export", uuid, tmp_path / "out.aci")
+
+    def app(aci: Path) -> object:
+        image_id = rkt(IMAGE, "fetch", "--full", aci).stdout.split()[-1]
+        return json.loads(rkt("image", "cat-manifest", image_id).stdout)["app"]
+
+    assert app(tmp_path / "out.aci") == app(image)
+
+
 def test_gc_waits_for_the_grace_period(rkt: Rkt, true_aci: Path) -> None:
     rkt(IMAGE, "run", "--net=none", true_aci)
     uuid = json.loads(rkt("list", "--format=json").stdout)[0]["uuid"]

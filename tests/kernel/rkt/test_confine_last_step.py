@@ -235,6 +235,17 @@ def test_oom_score(probe_rootfs: Path, given: str, wanted: int | None, expected:
     assert f"oom_score_adj: {expected}" in lines
 
 
+def test_r7_a_proc_of_the_images_making_is_refused(probe_rootfs: Path) -> None:
+    """CVE-2019-16884, CVE-2025-52881: what is written to files of /proc goes to the kernel or nowhere."""
+    before = (
+        "api.mount('fake', f'{rootfs}/proc', 'tmpfs'); os.mkdir(f'{rootfs}/proc/self'); "
+        "open(f'{rootfs}/proc/self/oom_score_adj', 'w').write('0')"
+    )
+    done = run(probe_rootfs, before=before)
+    assert done.returncode != 0
+    assert "/proc of the app is no proc filesystem" in done.stderr
+
+
 # -- working directory, R13
 
 
