@@ -32,6 +32,8 @@ _MARK = 13  # the bit that the reference uses
 _PROTOCOLS = ("tcp", "udp", "sctp")
 _UDP = PROTOCOLS["udp"]
 _NO_PORT = (errno.ENODEV, errno.EINVAL, errno.EOPNOTSUPP)
+# So many connections are read in the time of one question for those to one port.
+_FEW_FOR_A_QUESTION = 500
 # What a kernel says that cannot list, or does not track, connections.
 _NO_CONNTRACK = (errno.EOPNOTSUPP, errno.EPROTONOSUPPORT, errno.ENOPROTOOPT, errno.ECONNREFUSED, errno.EINVAL)
 
@@ -338,36 +340,53 @@ def _forget_strays(mappings: Sequence[Mapping], targets: Sequence[Cidr]) -> None
     with Socket(NETFILTER) as socket:
         tracked = _tracked(socket)
         for target in targets if tracked else ():
-            concerned = [each for each in mappings if each.concerns(v6=target.v6)]
-            ports = {(PROTOCOLS[each.protocol], each.host_port) for each in concerned}
-            # Each question takes the kernel through its whole table: few flows are all taken at once.
-            one_by_one = tracked > _FLOWS_FOR_A_QUESTION * (len(ports) - 1)
-            strays = [
-                flow
-                for protocol, port in (ports if one_by_one else [(0, 0)])
-                for flow in _flows(socket, target, protocol=protocol, destination_port=port)
-                if (flow.protocol, flow.destination_port) in ports
-                and flow.answerer != target.address
-                and (flow.protocol == _UDP or flow.answerer != flow.destination)
-            ]
-            if strays:
-                places = _host_places(concerned)
-                conntrack.forget(
-                    socket,
-                    [
-                        flow
-                        for flow in strays
-                        if flow.destination in places[PROTOCOLS_BY]
-                    ],
-                )
+            conntrack.forget(socket, _strays(socket, mappings, target, tracked))
+
+
+def _strays(socket: Socket, mappings: Sequence[Mapping], target: Cidr, tracked: int) -> list[conntrack.Flow]:
+    """Those of one family; `tracked` is how many connections there are."""
+    places: dict[tuple[int, int], set[str]] = {}  # addresses of this host, "" for all of them
+    for each in mappings:
+        if each.concerns(v6=target.v6):
+            port = PROTOCOLS[each.protocol], each.host_port
+            places.setdefault(port, set()).add(each.host_ip if each.is_specific else "")
+    # Each question takes the kernel through its whole table: of a few connections all are asked for at once.
+    one_by_one = tracked > _FEW_FOR_A_QUESTION * (len(places) - 1)
+    found = [
+        flow
+        for protocol, number in (places if one_by_one else [(0, 0)])
+        for flow in _flows(socket, target, protocol=protocol, destination_port=number)
+        if (flow.protocol, flow.destination_port) in places
+        and flow.answerer != target.address
+        and (flow.protocol == _UDP or flow.answerer != flow.destination)
+    ]
+    if not found:
+        return []
+    with Socket(ROUTE) as route_socket:
+        own = {each.address for each in address.addresses(route_socket)}
+    return [
+        flow
+        for flow in found
+        for at in [places[flow.protocol, flow.destination_port]]
+        if flow.destination in at or ("" in at and flow.destination in own)
+    ]
 
 
 def _forget_answered(targets: Sequence[Cidr]) -> None:
     """Flows that a mapping led to the container: its address may soon be another's."""
     with Socket(NETFILTER) as socket:
-        for target in targets:
+        for target in targets if _tracked(socket) else ():
             flows = _flows(socket, target, answerer=target.address)
             conntrack.forget(socket, [flow for flow in flows if flow.destination != target.address])
+
+
+def _tracked(socket: Socket) -> int:
+    try:
+        return conntrack.count(socket)
+    except OSError as failed:
+        if failed.errno in _NO_CONNTRACK:
+            return 0
+        raise
 
 
 def _flows(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from linux.netlink.socket import Socket
 
 _SUBSYSTEM = 1 << 8
-_GET, _DELETE = _SUBSYSTEM | 1, _SUBSYSTEM | 2
+_GET, _DELETE, _GET_STATISTICS = _SUBSYSTEM | 1, _SUBSYSTEM | 2, _SUBSYSTEM | 5
 _MESSAGE = Struct("!BBH")
 _ORIGINAL, _REPLY, _ZONE, _ID, _FILTER = 1, 2, 18, 12, 25
 _IP, _PROTOCOL = 1, 2
@@ -51,13 +51,21 @@ class Flow:
         return wire.Request(_DELETE, 0, self._delete, "delete tracked connection", (errno.ENOENT,))
 
 
+def count(socket: Socket) -> int:
+    """How many connections are tracked in the namespace, of both families; it costs next to nothing."""
+    body = _MESSAGE.pack(0, 0, 0)
+    answer = socket.ask(wire.Request(_GET_STATISTICS, 0, body, "count tracked connections"))
+    return 0 if answer is None else wire.read_be32(wire.parse(answer.body, _MESSAGE.size)[1])
+
+
 def flows(
     socket: Socket, *, family: int, protocol: int = 0, destination_port: int = 0, answerer: str = ""
 ) -> list[Flow]:
     """Connections of a family (2 IPv4, 10 IPv6), of those that have all that is given.
 
     `protocol` (17 UDP, 6 TCP) and `destination_port` (it needs a protocol) are of the first packet;
-    `answerer` is the address that answers, after translation.
+    `answerer` is the address that answers, after translation. The kernel goes through all of its table, which
+    takes milliseconds even when it is empty.
     """
     parts, original, reply = [], 0, 0
     if protocol:

@@ -224,7 +224,11 @@ def test_a_condition_leaves_alone_what_does_not_meet_it(
     assert {**left, "links": []} == nothing
 
 
-def test_a_tcp_connection_of_a_mapping_that_nobody_took_back_ends(host: Host) -> None:
+@pytest.mark.parametrize("few", [0, 500])
+def test_a_tcp_connection_of_a_mapping_that_nobody_took_back_ends(
+    host: Host, monkeypatch: pytest.MonkeyPatch, few: int
+) -> None:
+    monkeypatch.setattr("cni.plugins.portmap._FEW_FOR_A_QUESTION", few)
     outside, one, two = host.outside(), host.node("c1"), host.node("c2")
     network = host.network(bridge(), PORTMAP)
     mapping = ports((8080, 80, "tcp", ""))

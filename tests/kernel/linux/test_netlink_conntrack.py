@@ -34,12 +34,13 @@ def test_flows_are_found_and_forgotten(netns: Path) -> None:
         batch.add(link.change("lo", up=True))
         batch.commit()
         subprocess.run(["nsenter", f"--net={netns}", "nft", "-f", "-"], input=RULES, text=True, check=True)
+        assert conntrack.count(filtering) == 0
         with namespaces.inside(netns):
             sender = standard.socket(standard.AF_INET, standard.SOCK_DGRAM)
         with sender:
             for port in (5353, 5354, 5355):
                 sender.sendto(b"x", ("127.0.0.9", port))
-        assert len(conntrack.flows(filtering, family=2)) == 3
+        assert conntrack.count(filtering) == len(conntrack.flows(filtering, family=2)) == 3
         (mapped,) = conntrack.flows(filtering, family=2, protocol=17, destination_port=5353)
         assert (mapped.destination, mapped.destination_port) == ("127.0.0.9", 5353)
         assert (mapped.answerer, mapped.answerer_port) == ("127.0.0.1", 53)
