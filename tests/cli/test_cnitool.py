@@ -103,7 +103,7 @@ def test_the_result_is_indented_by_four_and_kept(cnitool: Cnitool) -> None:
         ({"CNI_ARGS": "=1"}, "invalid CNI_ARGS pair"),
         ({"CAP_ARGS": "[]"}, "CAP_ARGS is not a JSON object"),
         ({"CNI_IFNAME": "a b"}, "interface name"),
-        ({"NETCONFPATH": "/nonexistent"}, "no net configurations found in /nonexistent\nhint: write one there"),
+        ({"NETCONFPATH": "/nonexistent"}, "found in /nonexistent\nhint: write one there"),
     ],
 )
 def test_a_bad_variable_is_an_error_before_any_plugin_runs(
