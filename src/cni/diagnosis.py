@@ -112,7 +112,7 @@ def _readiness(network: NetworkConfig, runtime: Runtime) -> list[Finding]:
 
 def _remedy(problem: CniError) -> str:
     if problem.msg.startswith("failed to find plugin"):
-        return "install it into a directory of CNI_PATH, such as /opt/cni/bin"
+        return problem.hint or "install it into a directory of CNI_PATH, such as /opt/cni/bin"
     return problem.hint or "correct the configuration"
 
 

@@ -35,8 +35,12 @@ def find(name: str, path: Sequence[str]) -> str | None:
             return None if plugins.is_builtin(name) and is_launcher(candidate) else candidate
     if plugins.is_builtin(name):
         return None
+    from difflib import get_close_matches
+
     searched = ":".join(path) or "an empty path"
-    raise CniError(INVALID_CONFIG, f"failed to find plugin {name!r}", f"in {searched}")
+    like = get_close_matches(name, plugins.PLUGINS, n=1)
+    hint = f"did you mean {like[0]}?" if like else None
+    raise CniError(INVALID_CONFIG, f"failed to find plugin {name!r}", f"in {searched}", hint=hint)
 
 
 def variables(request: Request, command: str) -> dict[str, str]:

@@ -25,7 +25,10 @@ def check(verb: str, options: PodOptions, given: Set[str]) -> None:
     elif options.pod_manifest is not None:
         _pod_manifest(options)
     elif not options.apps:
-        raise RktError("must provide at least one image or specify the pod manifest")
+        raise RktError(
+            "must provide at least one image or specify the pod manifest",
+            hint="`rkt help images` tells what may stand for an image",
+        )
     if options.interactive and len(options.apps) > 1:
         raise RktError("interactive option only supports one image")
     if options.interactive and options.detach:

@@ -105,7 +105,9 @@ def parse(argv: list[str]) -> tuple[bool, str, list[tuple[str, str | None]]]:
         else:
             images.append((word, None))
     if not images:
-        raise RktError("must provide at least one image")
+        raise RktError(
+            "must provide at least one image", hint="`rkt help images` tells what may stand for an image"
+        )
     return full, policy, images
 
 

@@ -146,7 +146,7 @@ def _check_plugins(chosen: list[definitions.Definition], local_config: str) -> N
         if missing is not None:
             raise RktError(
                 f'error adding network "{each.network.name}": {missing.msg}',
-                hint=f"put the plugin's executable into {path[-1]}",
+                hint=missing.hint or f"put the plugin's executable into {path[-1]}",
             )
 
 

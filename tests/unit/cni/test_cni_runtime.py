@@ -140,8 +140,9 @@ def test_validate_asks_every_plugin_for_its_versions(recorded: Runtimes) -> None
     assert runtime.validate(network) == {"mac"}
     with pytest.raises(CniError, match=r"does not support config version '0\.2\.0'"):
         runtime.validate(_network({"type": "rec"}, version="0.2.0"))
-    with pytest.raises(CniError, match="failed to find plugin"):
-        runtime.validate(_network({"type": "nope"}))
+    with pytest.raises(CniError, match="failed to find plugin") as failed:
+        runtime.validate(_network({"type": "brigde"}))
+    assert failed.value.hint == "did you mean bridge?"
 
 
 def test_a_single_configuration_is_handed_on_byte_for_byte(recorded: Runtimes) -> None:
