@@ -338,20 +338,24 @@ def _forget_strays(mappings: Sequence[Mapping], targets: Sequence[Cidr]) -> None
     Of connections only those that a mapping of before led elsewhere: those to this host itself go on.
     """
     with Socket(NETFILTER) as socket:
-        tracked = _tracked(socket)
-        for target in targets if tracked else ():
-            conntrack.forget(socket, _strays(socket, mappings, target, tracked))
+        glance = _glance(socket)
+        if glance is None:
+            return
+        for target in targets:
+            conntrack.forget(socket, _strays(socket, glance, mappings, target))
 
 
-def _strays(socket: Socket, mappings: Sequence[Mapping], target: Cidr, tracked: int) -> list[conntrack.Flow]:
-    """Those of one family; `tracked` is how many connections there are."""
+def _strays(
+    socket: Socket, glance: conntrack.Glance, mappings: Sequence[Mapping], target: Cidr
+) -> list[conntrack.Flow]:
+    """Those of one family."""
     places: dict[tuple[int, int], set[str]] = {}  # addresses of this host, "" for all of them
     for each in mappings:
-        if each.concerns(v6=target.v6):
+        if each.concerns(v6=target.v6) and glance.may_lead_to(each.host_port):
             port = PROTOCOLS[each.protocol], each.host_port
             places.setdefault(port, set()).add(each.host_ip if each.is_specific else "")
     # Each question takes the kernel through its whole table: of a few connections all are asked for at once.
-    one_by_one = tracked > _FEW_FOR_A_QUESTION * (len(places) - 1)
+    one_by_one = glance.count > _FEW_FOR_A_QUESTION * (len(places) - 1)
     found = [
         flow
         for protocol, number in (places if one_by_one else [(0, 0)])
@@ -375,17 +379,22 @@ def _strays(socket: Socket, mappings: Sequence[Mapping], target: Cidr, tracked: 
 def _forget_answered(targets: Sequence[Cidr]) -> None:
     """Flows that a mapping led to the container: its address may soon be another's."""
     with Socket(NETFILTER) as socket:
-        for target in targets if _tracked(socket) else ():
-            flows = _flows(socket, target, answerer=target.address)
-            conntrack.forget(socket, [flow for flow in flows if flow.destination != target.address])
+        glance = _glance(socket)
+        if glance is None:
+            return
+        for target in targets:
+            if glance.may_involve(target.address):
+                flows = _flows(socket, target, answerer=target.address)
+                conntrack.forget(socket, [flow for flow in flows if flow.destination != target.address])
 
 
-def _tracked(socket: Socket) -> int:
+def _glance(socket: Socket) -> conntrack.Glance | None:
+    """None when the kernel does not track connections."""
     try:
-        return conntrack.count(socket)
+        return conntrack.Glance(socket)
     except OSError as failed:
         if failed.errno in _NO_CONNTRACK:
-            return 0
+            return None
         raise
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from linux import namespaces
-from linux.netlink import conntrack, link
+from linux.netlink import address, conntrack, link
 from linux.netlink.batch import Batch
 from linux.netlink.socket import NETFILTER, ROUTE, open_in
 
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 RULES = """\
 table inet t {
+	chain tracked {
+		type filter hook output priority 0
+		ct state new accept
+	}
 	chain out {
 		type nat hook output priority -100
 		udp dport 5353 dnat ip to 127.0.0.1:53
@@ -34,13 +38,20 @@ def test_flows_are_found_and_forgotten(netns: Path) -> None:
         batch.add(link.change("lo", up=True))
         batch.commit()
         subprocess.run(["nsenter", f"--net={netns}", "nft", "-f", "-"], input=RULES, text=True, check=True)
-        assert conntrack.count(filtering) == 0
         with namespaces.inside(netns):
+            glance = conntrack.Glance(filtering)
+            assert (glance.count, glance.may_lead_to(5353), glance.may_involve("127.0.0.9")) == (
+                0,
+                False,
+                False,
+            )
             sender = standard.socket(standard.AF_INET, standard.SOCK_DGRAM)
         with sender:
             for port in (5353, 5354, 5355):
                 sender.sendto(b"x", ("127.0.0.9", port))
-        assert conntrack.count(filtering) == len(conntrack.flows(filtering, family=2)) == 3
+        with namespaces.inside(netns):
+            glance = conntrack.Glance(filtering)
+        assert glance.count == len(conntrack.flows(filtering, family=2)) == 3
         (mapped,) = conntrack.flows(filtering, family=2, protocol=17, destination_port=5353)
         assert (mapped.destination, mapped.destination_port) == ("127.0.0.9", 5353)
         assert (mapped.answerer, mapped.answerer_port) == ("127.0.0.1", 53)
@@ -52,6 +63,33 @@ def test_flows_are_found_and_forgotten(netns: Path) -> None:
         conntrack.forget(filtering, [mapped])  # it ended meanwhile
         left = sorted(each.destination_port for each in conntrack.flows(filtering, family=2))
         assert left == [5354, 5355]
+
+
+def test_a_glance_rules_out_what_is_not_there(netns: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    routing, filtering = open_in(str(netns), ROUTE, NETFILTER)
+    with routing, filtering, namespaces.inside(netns):
+        batch = Batch(routing)
+        batch.add(link.change("lo", up=True), address.add(1, "fd00::1:0:5/128", flags=address.NODAD))
+        batch.commit()
+        subprocess.run(["nft", "-f", "-"], input=RULES, text=True, check=True)
+        for family, place in ((standard.AF_INET, "127.0.0.9"), (standard.AF_INET6, "fd00::1:0:5")):
+            with standard.socket(family, standard.SOCK_DGRAM) as sender:
+                sender.sendto(b"x", (place, 5353))
+        flows = [each for family in (2, 10) for each in conntrack.flows(filtering, family=family)]
+        glance = conntrack.Glance(filtering)
+        for port in (53, 535, 3535, 5353, 53535):
+            assert glance.may_lead_to(port) == (port == 5353)
+        for place in ("127.0.0.9", "127.0.0.1", "fd00::1:0:5"):
+            assert glance.may_involve(place)
+        for place in ("127.0.0.90", "27.0.0.9", "fd00::1:0:50", "fd00::1"):
+            assert not glance.may_involve(place)
+        # Too many to be shown quickly, or a kernel that shows none: everything may be there.
+        for name, value in (("_FEW", len(flows) - 1), ("_SHOWN", "/proc/nothing")):
+            with monkeypatch.context() as patched:
+                patched.setattr(conntrack, name, value)
+                glance = conntrack.Glance(filtering)
+                assert glance.may_lead_to(53535)
+                assert glance.may_involve("fd00::2")
 
 
 # Source and destination; who answers; protocol; ports; what else conntrack(8) wants.
