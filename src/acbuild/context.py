@@ -37,7 +37,6 @@ JOURNAL = "journal"
 ROOTFS = f"{CURRENT}/rootfs"
 #: What the build was made of, for the provenance: lines of JSON.
 INPUTS = f"{CURRENT}/inputs"
-_OPEN = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Work(NamedTuple):

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from acbuild.context import Build
 
-COMPRESSIONS = ("gzip", "bzip2", "xz", "zstd", "none")
-
 
 class Output(NamedTuple):
     """What to write. `gpg` are arguments for gpg; None: no signature. `provenance` is a file, "" for none.

@@ -11,7 +11,6 @@ if TYPE_CHECKING:
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _OPAQUE = ("trusted.overlay.opaque", "user.overlay.opaque")
-_OVERLAY = ("trusted.overlay.", "user.overlay.")
 
 
 class Changes:

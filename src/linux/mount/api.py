@@ -75,7 +75,6 @@ class Attribute:
     NOSYMFOLLOW = 0x200000
 
 
-AttributeFlag = Attribute
 MNT_DETACH = UmountFlag.DETACH
 
 AT_FDCWD = -100

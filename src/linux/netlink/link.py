@@ -27,7 +27,7 @@ _HEADER = Struct("=BxHiII")
 # IFLA_*
 _ADDRESS, _IFNAME, _MTU, _LINK, _MASTER, _TXQLEN, _OPERSTATE = 1, 3, 4, 5, 10, 13, 16
 _LINKINFO, _ALIAS, _STATS64, _AF_SPEC, _NET_NS_FD = 18, 20, 23, 26, 28
-_EXT_MASK, _PROMISCUITY, _LINK_NETNSID = 29, 30, 37
+_EXT_MASK = 29
 _INFO_KIND, _INFO_DATA, _INFO_SLAVE_KIND, _INFO_SLAVE_DATA = 1, 2, 4, 5
 _VETH_PEER = 1
 _VRF_TABLE = 1
@@ -100,12 +100,6 @@ class Link:
         return self._u32(_LINK)
 
     @property
-    def peer_namespace(self) -> int | None:
-        """The namespace ID of that other end; None when it is in the same namespace."""
-        raw = self._attributes.get(_LINK_NETNSID)
-        return None if raw is None else wire.read_i32(raw)
-
-    @property
     def vrf_table(self) -> int:
         """The routing table of a vrf."""
         raw = wire.parse(self._linkinfo().get(_INFO_DATA, b"")).get(_VRF_TABLE)
@@ -118,11 +112,6 @@ class Link:
     @property
     def transmit_queue(self) -> int:
         return self._u32(_TXQLEN)
-
-    @property
-    def promiscuity(self) -> int:
-        """How many users want all packets."""
-        return self._u32(_PROMISCUITY)
 
     @property
     def statistics(self) -> dict[str, int]:

@@ -61,7 +61,6 @@ class Flag:
         self.app = group == APP
 
 
-_ALL = (RUN, PREPARE, RUN_PREPARED)
 _STARTING = (RUN, RUN_PREPARED)
 _STREAMS = ("null", "tty", "stream")
 
@@ -399,13 +398,6 @@ FLAGS = (
         read=values.choice("log", *_STREAMS),
     ),
 )
-
-#: What the verbs take besides flags.
-ARGUMENTS = {
-    RUN: "IMAGE [APP FLAGS] [-- ARGUMENTS] [--- IMAGE …]",
-    PREPARE: "IMAGE [APP FLAGS] [-- ARGUMENTS] [--- IMAGE …]",
-    RUN_PREPARED: "UUID",
-}
 
 
 def of_verb(verb: str) -> dict[str, Flag]:

@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from rkt.pods.pod import Pod
 
 _PATH = os.O_PATH | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_MANIFEST = 4 << 20
 
 
 def export_app(pod: Pod, app: str, target: str, *, overwrite: bool) -> ImageID:

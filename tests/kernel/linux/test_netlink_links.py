@@ -125,7 +125,6 @@ def test_links_as_iproute2_sees_them(netns: Path, kernel: Socket) -> None:
         assert (each.index, each.mtu, each.mac) == (theirs["ifindex"], theirs["mtu"], theirs["address"])
         assert each.kind == theirs.get("linkinfo", {}).get("info_kind", "")
         assert each.transmit_queue == theirs["txqlen"]
-        assert each.promiscuity == theirs["promiscuity"]
     assert ours["a"].hairpin
     assert not ours["a"].isolated
     assert ours["a"].peer == ours["b"].index

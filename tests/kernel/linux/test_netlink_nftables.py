@@ -208,7 +208,6 @@ def test_what_is_not_there_is_empty_or_none(kernel: Socket) -> None:
     assert listing.tables(kernel) == []
     assert not listing.has_table(kernel, o.INET, T)
     assert not listing.has_chain(kernel, o.INET, T, "net")
-    assert not listing.has_set(kernel, PORTS4)
     assert listing.elements(kernel, PORTS4) == []
     assert listing.element(kernel, PORTS4, ("tcp", 80)) is None
     assert listing.rules(kernel, o.INET, T, "net") == []

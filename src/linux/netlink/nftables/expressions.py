@@ -193,10 +193,6 @@ def masquerade(*, fully_random: bool = False) -> bytes:
     return expression("masq", *([wire.be32(1, _FULLY_RANDOM)] if fully_random else []))
 
 
-def load_value(raw: bytes, *, register: int = 0) -> bytes:
-    return expression("immediate", wire.be32(1, _REGISTERS + register), data(2, raw))
-
-
 def counter() -> bytes:
     return expression("counter")
 

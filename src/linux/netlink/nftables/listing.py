@@ -61,12 +61,6 @@ def has_chain(socket: Socket, family: int, table: str, chain: str) -> bool:
     return _exists(socket, objects.query(objects.GET_CHAIN, family, f"get chain {table} {chain}", *parts))
 
 
-def has_set(socket: Socket, target: Set) -> bool:
-    parts = wire.text(1, target.table), wire.text(2, target.name)
-    what = f"get set {target.table} {target.name}"
-    return _exists(socket, objects.query(objects.GET_SET, target.family, what, *parts))
-
-
 def uses(socket: Socket, family: int, table: str, chain: str = "") -> int:
     """How many things use a chain, its own rules and every jump to it from a rule or an element, or how many
     chains and sets a table has; 0 when there is none of the name.

@@ -25,7 +25,7 @@ _SUBSYSTEM = 10 << 8
 NEW_TABLE, GET_TABLE, DELETE_TABLE = _SUBSYSTEM | 0, _SUBSYSTEM | 1, _SUBSYSTEM | 2
 NEW_CHAIN, GET_CHAIN, DELETE_CHAIN = _SUBSYSTEM | 3, _SUBSYSTEM | 4, _SUBSYSTEM | 5
 NEW_RULE, GET_RULE, DELETE_RULE = _SUBSYSTEM | 6, _SUBSYSTEM | 7, _SUBSYSTEM | 8
-NEW_SET, GET_SET, DELETE_SET = _SUBSYSTEM | 9, _SUBSYSTEM | 10, _SUBSYSTEM | 11
+NEW_SET = _SUBSYSTEM | 9
 NEW_ELEMENT, GET_ELEMENT, DELETE_ELEMENT = _SUBSYSTEM | 12, _SUBSYSTEM | 13, _SUBSYSTEM | 14
 GET_GENERATION = _SUBSYSTEM | 16
 
@@ -152,12 +152,6 @@ def add_set(target: Set) -> wire.Request:
         notes += _note(1, types.byte_order(target.values) if target.values != ("verdict",) else 0)
     parts.append(wire.attribute(13, notes))
     return _request(NEW_SET, wire.CREATE, target.family, f"add set {target.table} {target.name}", *parts)
-
-
-def delete_set(target: Set) -> wire.Request:
-    """Delete a set with its elements; EBUSY while a rule looks into it."""
-    parts = wire.text(1, target.table), wire.text(2, target.name)
-    return _request(DELETE_SET, 0, target.family, f"delete set {target.table} {target.name}", *parts)
 
 
 def add_elements(target: Set, elements: Sequence[Element]) -> list[wire.Request]:
