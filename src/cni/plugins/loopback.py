@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from _socket import AF_INET, SOCK_CLOEXEC, SOCK_DGRAM, socket
+from array import array
 from fcntl import ioctl
 from struct import pack, unpack_from
 
@@ -25,21 +26,25 @@ LOOPBACK_DOWN = 100  # CHECK: lo is not up
 _NAME = "lo"
 _IFF_UP = 1
 # linux/sockios.h
-_SIOCGIFFLAGS, _SIOCSIFFLAGS, _SIOCGIFADDR, _SIOCGIFNETMASK = 0x8913, 0x8914, 0x8915, 0x891B
+_SIOCGIFCONF, _SIOCGIFFLAGS, _SIOCSIFFLAGS, _SIOCGIFNETMASK = 0x8912, 0x8913, 0x8914, 0x891B
+_IFREQ = 40  # bytes of a struct ifreq
+_MOST_ADDRESSES = 64  # of the whole namespace, IPv4's; nobody has as many before lo
 
 
 def add(request: Request) -> Result:
     """Up, whatever CNI_IFNAME says; the result is the previous one in a chain, else lo and its addresses."""
     with _inside(_netns(request)):
         set_up(up=True)
-        if request.prev_result is not None:
-            return request.prev_result
         addresses = _addresses()
     for each in addresses:
         if each.packed != bytes(15) + b"\1" if each.v6 else each.packed[0] != 127:
             raise CniError(INTERNAL, f"lo has an address that is not a loopback address: {each}")
+    if request.prev_result is not None:
+        return request.prev_result
     interface = Interface(_NAME, mac="00:00:00:00:00:00", sandbox=request.netns or "")
-    return Result(interfaces=[interface], ips=[IPConfig(each, interface=0) for each in addresses])
+    # The first of each family, as others have it.
+    ips = [next((each for each in addresses if each.v6 == v6), None) for v6 in (False, True)]
+    return Result(interfaces=[interface], ips=[IPConfig(each, interface=0) for each in ips if each])
 
 
 def check(request: Request) -> None:
@@ -95,15 +100,18 @@ def set_up(*, up: bool) -> None:
 
 
 def _addresses() -> list[Cidr]:
-    """The first IPv4 address of lo, then its IPv6 addresses; either may be missing."""
+    """The addresses of lo, IPv4's first; either may be missing."""
     found = []
+    room = array("B", bytes(_IFREQ * _MOST_ADDRESSES))
     sock = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC)
     try:
-        request = pack("16sH22x", _NAME.encode(), AF_INET)
-        address, mask = (ioctl(sock, each, request)[20:24] for each in (_SIOCGIFADDR, _SIOCGIFNETMASK))
-        found.append(Cidr(address, int.from_bytes(mask, "big").bit_count()))
-    except OSError:
-        pass  # no IPv4 address
+        size = unpack_from("i", ioctl(sock, _SIOCGIFCONF, pack("i4xP", len(room), room.buffer_info()[0])))[0]
+        for start in range(0, size, _IFREQ):
+            each = room[start : start + _IFREQ].tobytes()
+            label = each[:16].rstrip(b"\0")
+            if label.partition(b":")[0] == _NAME.encode():
+                mask = ioctl(sock, _SIOCGIFNETMASK, each)[20:24]
+                found.append(Cidr(each[20:24], int.from_bytes(mask, "big").bit_count()))
     finally:
         sock.close()
     try:

@@ -82,6 +82,19 @@ def test_loopback_speaks_the_oldest_version_in_its_own_form(checkout: Path, netn
     }
 
 
+def test_loopback_with_an_address_of_somewhere_else_is_refused(checkout: Path, netns: Path) -> None:
+    with inside(netns):
+        for words in (("addr", "add", "127.0.0.2/8", "dev", "lo"), ("link", "set", "lo", "up")):
+            subprocess.run(["ip", *words], check=True)
+    status, result = call(checkout, "loopback", "ADD", {}, CNI_NETNS=str(netns))
+    assert (status, len(result["ips"])) == (0, 2)
+    with inside(netns):
+        subprocess.run(["ip", "addr", "add", "10.0.0.1/8", "dev", "lo"], check=True)
+    status, error = call(checkout, "loopback", "ADD", {}, CNI_NETNS=str(netns))
+    assert status == 1
+    assert error["msg"].endswith("10.0.0.1/8")
+
+
 def test_loopback_in_a_chain_hands_the_result_on(netns: Path) -> None:
     before = {"cniVersion": "1.0.0", "interfaces": [{"name": "eth0", "sandbox": str(netns)}]}
     request = Request("ADD", {"cniVersion": "1.0.0", "prevResult": before}, netns=str(netns))
