@@ -20,16 +20,17 @@ if TYPE_CHECKING:
 
 DIRECTORY = "/run/rkt-platform/cni"
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
+_boots: dict[str, str] = {}
 _LONGEST_NAME = 200  # of a file, well below NAME_MAX, so that a temporary name fits too
 
 
 def boot_id() -> str:
-    """The kernel's random name for this boot."""
-    fd = os.open(BOOT_ID, os.O_RDONLY | os.O_CLOEXEC)  # `open` would double the number of system calls
-    try:
-        return os.read(fd, 64).decode().strip()
-    finally:
-        os.close(fd)
+    """The kernel's random name for this boot, read once: no process lives in two."""
+    known = _boots.get(BOOT_ID)
+    if known is None:
+        with open(BOOT_ID, "rb", buffering=0) as file:
+            known = _boots[BOOT_ID] = file.read(64).decode().strip()
+    return known
 
 
 def save(request: Request, plugin: str, made: dict[str, object]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 
@@ -73,20 +74,21 @@ def open_namespace(path: str) -> int:
 
 
 class inside:
-    """``with inside("/run/netns/x"):`` the calling thread is in that network namespace.
+    """``with inside("/run/netns/x"):`` the calling thread is in that network namespace, or a descriptor's.
 
     If the way back is barred the process ends at once (status 70) rather than work in the wrong namespace.
     Raises OSError or ValueError (not a namespace), still outside. Sockets opened inside stay of there.
     """
 
-    __slots__ = ("_back", "path")
+    __slots__ = ("_back", "_fd", "path")
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = os.fspath(path)
+    def __init__(self, target: str | os.PathLike[str] | int) -> None:
+        self._fd = target if isinstance(target, int) else -1
+        self.path = f"descriptor {target}" if isinstance(target, int) else os.fspath(target)
         self._back = -1
 
     def __enter__(self) -> None:
-        target = open_namespace(self.path)
+        target = self._fd if self._fd >= 0 else open_namespace(self.path)
         try:
             # thread-self: /proc/self shows the namespaces of the process's first thread.
             self._back = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
@@ -94,10 +96,13 @@ class inside:
                 setns(target, NEWNET)
             except OSError as failed:
                 os.close(self._back)
+                if target == self._fd and failed.errno == errno.EINVAL:
+                    raise ValueError(f"{self.path}: not a network namespace") from None
                 failed.filename = self.path
                 raise
         finally:
-            os.close(target)
+            if target != self._fd:
+                os.close(target)
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None

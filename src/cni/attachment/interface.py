@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from typing import Protocol
 
     from cni.attachment.veth import Namespaces
+    from linux.netlink.socket import Socket
     from linux.netlink.wire import Request as Message
 
     class Inside(Protocol):
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 _ARP_NOTIFY = 22
 _SCOPE_LINK = 253
 _DAD_DEADLINE = 5.0  # seconds
+_LOCAL_DEADLINE = 0.5  # seconds, of what takes half a millisecond
 
 
 def configure(
@@ -51,7 +53,7 @@ def configure(
     """
     from linux.namespaces import inside
 
-    with inside(f"/proc/thread-self/fd/{namespaces.fd}"):
+    with inside(namespaces.fd):
         settings(end.container, ips, detect_duplicates=detect_duplicates)
         if announce and ips:
             sysctl.of_interface("ipv6", end.container, "ndisc_notify", 1)
@@ -68,13 +70,14 @@ def configure(
     batch.commit()
     if detect_duplicates and any(each.address.v6 for each in ips):
         _wait_for_detection(namespaces, end)
+    wait_until_local(namespaces.container, [each.address for each in ips])
 
 
 def bring_up(namespaces: Namespaces, end: Inside) -> None:
     """The container's end up without an address, for an IPAM plugin that asks the network for one."""
     from linux.namespaces import inside
 
-    with inside(f"/proc/thread-self/fd/{namespaces.fd}"):
+    with inside(namespaces.fd):
         sysctl.of_interface("ipv6", end.container, "accept_ra", 0)
     batch = Batch(namespaces.container)
     batch.add(link.change(end.container, up=True))
@@ -145,6 +148,18 @@ def wait_until_forwarding(namespaces: Namespaces, port: str, deadline: float) ->
             raise CniError(TRY_AGAIN_LATER, f"the bridge port {port} did not come up", f"it is {state}")
         sleep(pause)
         pause = min(pause * 2, 0.05)
+
+
+def wait_until_local(socket: Socket, addresses: Sequence[Cidr]) -> None:
+    """Wait until packets to these new addresses are taken: for IPv6 the kernel sees to that a moment later.
+
+    Until then what the namespace sends to itself, and what arrives, finds no one. Not for ever: where the
+    rules for routes are somebody else's it may never look so.
+    """
+    end = monotonic() + _LOCAL_DEADLINE
+    for each in addresses:
+        while each.v6 and not route.is_local(socket, each.address) and monotonic() < end:
+            sleep(0.0002)
 
 
 def _wait_for_detection(namespaces: Namespaces, end: Inside) -> None:

@@ -104,7 +104,7 @@ def _create(namespaces: Namespaces, name: str, config: Config) -> None:
     from linux.namespaces import inside
 
     try:
-        with inside(f"/proc/thread-self/fd/{namespaces.fd}"):
+        with inside(namespaces.fd):
             if config.label:
                 _create_labelled(name, config)
                 return

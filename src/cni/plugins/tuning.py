@@ -264,7 +264,7 @@ def _inside(namespaces: Namespaces) -> AbstractContextManager[None]:
     """In the container's namespace, whose settings /proc/sys/net then shows."""
     from linux.namespaces import inside
 
-    return inside(f"/proc/thread-self/fd/{namespaces.fd}")
+    return inside(namespaces.fd)
 
 
 def _read_settings(wanted: Mapping[str, str]) -> dict[str, dict[str, str]]:

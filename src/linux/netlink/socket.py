@@ -189,7 +189,7 @@ def open_in(netns: str | int, *protocols: int) -> tuple[Socket, ...]:
 
     sockets: list[Socket] = []
     try:
-        with namespaces.inside(netns if isinstance(netns, str) else f"/proc/thread-self/fd/{netns}"):
+        with namespaces.inside(netns):
             sockets.extend(Socket(protocol) for protocol in protocols)
     except BaseException:
         for opened in sockets:

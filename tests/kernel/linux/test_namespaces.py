@@ -31,6 +31,10 @@ def test_inside_visits_a_network_namespace_and_comes_back() -> None:
             assert identity("net", "thread-self") == os.readlink(path)
         with pytest.raises(KeyError), namespaces.inside(path):
             raise KeyError
+        with open(path, "rb") as opened:
+            for _ in range(2):
+                with namespaces.inside(opened.fileno()):
+                    assert identity("net", "thread-self") == os.readlink(path)
     assert identity("net") == before
 
 
@@ -42,6 +46,13 @@ def test_inside_refuses_what_is_no_namespace(tmp_path: Path) -> None:
             pass
     with pytest.raises(OSError, match="user"), namespaces.inside("/proc/self/ns/user"):
         pass
+    for path in (tmp_path / "file", "/proc/self/ns/user"):
+        with (
+            open(path, "rb") as opened,
+            pytest.raises(ValueError, match="not a network namespace"),
+            namespaces.inside(opened.fileno()),
+        ):
+            pass
 
 
 def test_inside_dies_rather_than_stay(tmp_path: Path) -> None:
