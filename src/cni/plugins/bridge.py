@@ -337,6 +337,7 @@ def _make_gateway(
         # Perhaps not pinned: set to what it is, its hardware address no longer follows that of its ports.
         batch.add(link.change(config.bridge, mac=bridge.mac))
     batch.commit()
+    interface.wait_until_local(namespaces.host, missing)
     for v6 in {each.v6 for each in wanted}:
         sysctl.enable_forwarding(v6=v6)
 

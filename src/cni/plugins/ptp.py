@@ -147,11 +147,12 @@ def _configure_host(namespaces: Namespaces, pair: Pair, ips: Sequence[IPConfig])
     if any(each.address.v6 for each in ips):
         sysctl.of_interface("ipv6", pair.host, "disable_ipv6", 0)
     batch = Batch(namespaces.host)
-    for each in ips:
-        gateway = Cidr(each.gateway or b"", len(each.address.packed) * 8)
-        flags = address.NODAD if each.address.v6 else 0
-        batch.add(address.add(host.index, str(gateway), flags=flags).tolerating(errno.EEXIST))
-    for each in ips:
-        scope = route.UNIVERSE if each.address.v6 else route.HOST
-        batch.add(route.add(str(each.address.host), index=host.index, scope=scope).tolerating(errno.EEXIST))
+    gateways = [Cidr(each.gateway or b"", len(each.address.packed) * 8) for each in ips]
+    for each in gateways:
+        flags = address.NODAD if each.v6 else 0
+        batch.add(address.add(host.index, str(each), flags=flags).tolerating(errno.EEXIST))
+    for own in ips:
+        scope = route.UNIVERSE if own.address.v6 else route.HOST
+        batch.add(route.add(str(own.address.host), index=host.index, scope=scope).tolerating(errno.EEXIST))
     batch.commit()
+    interface.wait_until_local(namespaces.host, gateways)

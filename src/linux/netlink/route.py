@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 UNIVERSE, LINK, HOST = 0, 253, 254
 MAIN, LOCAL = 254, 255
 KERNEL, BOOT = 2, 3
-UNICAST, BLACKHOLE, UNREACHABLE, PROHIBIT = 1, 6, 7, 8
+UNICAST, LOCAL_TYPE, BLACKHOLE, UNREACHABLE, PROHIBIT = 1, 2, 6, 7, 8
 
 _NEW, _DELETE, _GET = 24, 25, 26
 _HEADER = Struct("=BBBBBBBBI")
@@ -151,6 +151,14 @@ def lookup(socket: Socket, address: str) -> Route:
     header = _HEADER.pack(family, len(raw) * 8, 0, 0, 0, 0, 0, 0, 0)
     request = wire.Request(_GET, 0, header + wire.attribute(_DST, raw), f"look up route to {address}")
     return Route(socket.request(request)[0].body)
+
+
+def is_local(socket: Socket, address: str) -> bool:
+    """Whether packets to `address` are for this very host (network namespace) now."""
+    try:
+        return bool(lookup(socket, address).kind == LOCAL_TYPE)
+    except OSError:
+        return False  # no route at all
 
 
 def _header(family: int, length: int, table: int, scope: int, kind: int, protocol: int, flags: int) -> bytes:

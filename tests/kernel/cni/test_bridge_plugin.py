@@ -12,6 +12,8 @@ from cni import plugin, state
 from cni.errors import INVALID_CONFIG, INVALID_ENVIRONMENT, INVALID_NETNS, PLUGIN_NOT_AVAILABLE, CniError
 from cni.request import Request
 from linux import namespaces
+from linux.netlink import route
+from linux.netlink.socket import ROUTE, Socket, open_in
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -245,6 +247,17 @@ def test_options_of_the_interface_and_the_bridge(host: Host) -> None:
     assert set(links(node)) == {"lo", "eth0", "eth1"}
     host.delete(other, node, ifname="eth1")
     host.check(network, node)
+
+
+def test_an_ipv6_address_is_taken_the_moment_that_add_returns(host: Host) -> None:
+    config = {"cniVersion": "1.0.0", "name": "net1", **bridge()}
+    for number in range(8):
+        node = host.node(f"c{number}")
+        own = request(host, "ADD", config, node).ips[1].address
+        (inside,) = open_in(node.netns, ROUTE)
+        with inside, Socket(ROUTE) as outside:
+            assert route.is_local(inside, own.address)
+            assert route.is_local(outside, "fd00:22::1")
 
 
 def test_duplicate_detection_when_asked_for(host: Host) -> None:
