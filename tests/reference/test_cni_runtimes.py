@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cni.cli.environment import container_id
-from linux import namespaces
+from fixtures.ownnetwork import own_namespace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -128,16 +128,9 @@ def node(request: pytest.FixtureRequest, netns: Path, tmp_path: Path) -> Iterato
     built = Path()
     if "libcni" in str(request.node.callspec.params):
         built = request.getfixturevalue("libcni")
-    back = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        namespaces.unshare(namespaces.NEWNET)
-        try:
-            subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-            yield Node(tmp_path, netns, built)
-        finally:
-            namespaces.setns(back, namespaces.NEWNET)
-    finally:
-        os.close(back)
+    with own_namespace():
+        subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+        yield Node(tmp_path, netns, built)
 
 
 @pytest.mark.parametrize("plugins", ["ours", "go"])

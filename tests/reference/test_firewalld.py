@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from cni.attachment.reload import reload
 from cni.errors import INVALID_CONFIG, PLUGIN_NOT_AVAILABLE, CniError
 from cni.request import Request
 from fixtures import firewalld
-from linux import namespaces
+from fixtures.ownnetwork import own_namespace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -34,17 +33,10 @@ SOURCES = ["10.22.0.2/32", "fd00:22::2/128"]
 def running(root: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """firewalld, in a network namespace of the test's own."""
     monkeypatch.setattr(state, "DIRECTORY", str(tmp_path / "records"))
-    back = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        namespaces.unshare(namespaces.NEWNET)
-        try:
-            subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-            with firewalld.bus(tmp_path), firewalld.firewalld(tmp_path):
-                yield
-        finally:
-            namespaces.setns(back, namespaces.NEWNET)
-    finally:
-        os.close(back)
+    with own_namespace():
+        subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+        with firewalld.bus(tmp_path), firewalld.firewalld(tmp_path):
+            yield
 
 
 def request(command: str, container: str = "c1", **options: Any) -> Request:

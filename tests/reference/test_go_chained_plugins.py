@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import os
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from cni.plugin import perform
-from cni.request import Request
+from fixtures.goplugins import GO, VERSION, go, ours
+from fixtures.ownnetwork import own_namespace
 from linux import namespaces
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-GO = Path("/usr/lib/cni")
-VERSION = "1.0.0"
 PLUGINS: dict[str, dict[str, Any]] = {
     "bandwidth": {
         "ingressRate": 5_000_000,
@@ -39,40 +35,11 @@ def host(root: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
     if not (GO / "bandwidth").exists():
         pytest.skip("needs the Go plugins (Debian: containernetworking-plugins)")
     monkeypatch.setattr(state, "DIRECTORY", str(tmp_path / "records"))
-    back = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        namespaces.unshare(namespaces.NEWNET)
-        try:
-            yield tmp_path
-        finally:
-            namespaces.setns(back, namespaces.NEWNET)
-    finally:
-        os.close(back)
+    with own_namespace():
+        yield tmp_path
 
 
-def go(verb: str, kind: str, given: dict[str, Any], netns: str) -> dict[str, Any]:
-    variables = {
-        "CNI_COMMAND": verb,
-        "CNI_CONTAINERID": "c1",
-        "CNI_NETNS": netns,
-        "CNI_IFNAME": "eth0",
-        "CNI_PATH": str(GO),
-        "PATH": os.environ["PATH"],
-    }
-    done = subprocess.run(
-        [GO / kind], input=json.dumps(given), env=variables, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    answer: dict[str, Any] = json.loads(done.stdout) if done.stdout else {}
-    return answer
-
-
-def ours(verb: str, kind: str, given: dict[str, Any], netns: str) -> dict[str, Any]:
-    result = perform(kind, Request(verb, given, container_id="c1", netns=netns, ifname="eth0"))
-    return {} if result is None else result.to_json(VERSION)
-
-
-Caller = Any if not TYPE_CHECKING else Callable[[str, str, dict[str, Any], str], dict[str, Any]]
+Caller = Any if not TYPE_CHECKING else Callable[[str, dict[str, Any], Path], dict[str, Any]]
 
 
 def everything(directory: Path, netns: Path) -> list[str]:
@@ -94,8 +61,7 @@ class Chain:
     """A bridge of Go's and one plugin on it, of either side."""
 
     def __init__(self, kind: str, directory: Path, netns: Path) -> None:
-        self.kind = kind
-        self.netns = str(netns)
+        self.netns = netns
         routes = [{"dst": "0.0.0.0/0"}]
         ipam: dict[str, Any] = {
             "type": "host-local",
@@ -117,15 +83,15 @@ class Chain:
         self.result: dict[str, Any] = {}
 
     def add(self, caller: Caller) -> None:
-        self.first = go("ADD", "bridge", self.bridge, self.netns)
-        self.result = caller("ADD", self.kind, {**self.own, "prevResult": self.first}, self.netns)
+        self.first = go("ADD", self.bridge, self.netns)
+        self.result = caller("ADD", {**self.own, "prevResult": self.first}, self.netns)
 
     def do(self, caller: Caller, verb: str, *, with_result: bool = True) -> None:
         more = {"prevResult": self.result} if with_result else {}
-        caller(verb, self.kind, {**self.own, **more}, self.netns)
+        caller(verb, {**self.own, **more}, self.netns)
 
     def finish(self) -> None:
-        go("DEL", "bridge", {**self.bridge, "prevResult": self.result}, self.netns)
+        go("DEL", {**self.bridge, "prevResult": self.result}, self.netns)
 
 
 @pytest.mark.parametrize("with_result", [True, False])
@@ -154,7 +120,7 @@ def test_we_add_and_go_checks_and_deletes(host: Path, netns: Path, kind: str) ->
     chain.do(go, "DEL")
     chain.finish()
     # Go knows nothing of our records; the next GC of ours finds that they speak of nothing.
-    ours("GC", kind, {**chain.own, "cniVersion": "1.1.0"}, chain.netns)
+    ours("GC", {**chain.own, "cniVersion": "1.1.0"}, chain.netns)
     assert everything(host, netns) == []
 
 

@@ -12,16 +12,13 @@ import pytest
 
 from cni.cache import Attachment, Cache
 from cni.config import parse_list
-from cni.plugin import perform
-from cni.request import Request
 from cni.runtime import Runtime
+from fixtures.goplugins import GO, VERSION, go, ours
+from fixtures.ownnetwork import own_namespace
 from linux import namespaces
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-
-GO = Path("/usr/lib/cni")
-VERSION = "1.0.0"
 
 
 @pytest.fixture
@@ -32,17 +29,10 @@ def host(root: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterato
     if not (GO / "bridge").exists():
         pytest.skip("needs the Go plugins (Debian: containernetworking-plugins)")
     monkeypatch.setattr(state, "DIRECTORY", str(tmp_path / "records"))
-    back = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        namespaces.unshare(namespaces.NEWNET)
+    with own_namespace():
         subprocess.run(["ip", "link", "add", "lan0", "type", "veth", "peer", "name", "lan1"], check=True)
         subprocess.run(["ip", "link", "set", "lan0", "up"], check=True)
-        try:
-            yield tmp_path
-        finally:
-            namespaces.setns(back, namespaces.NEWNET)
-    finally:
-        os.close(back)
+        yield tmp_path
 
 
 # What each plugin needs besides an IPAM plugin; of the host there is the link lan0.
@@ -58,28 +48,6 @@ def config(kind: str, directory: Path) -> dict[str, Any]:
     ipam = {"type": "host-local", "subnet": "10.22.0.0/24", "dataDir": str(directory / "leases")}
     ipam["routes"] = [{"dst": "0.0.0.0/0"}]  # type: ignore[assignment]
     return {"cniVersion": VERSION, "name": "net1", "type": kind, "ipam": ipam, **KINDS[kind]}
-
-
-def go(verb: str, kind: str, given: dict[str, Any], netns: str) -> dict[str, Any]:
-    variables = {
-        "CNI_COMMAND": verb,
-        "CNI_CONTAINERID": "c1",
-        "CNI_NETNS": netns,
-        "CNI_IFNAME": "eth0",
-        "CNI_PATH": str(GO),
-        "PATH": os.environ["PATH"],
-    }
-    done = subprocess.run(
-        [GO / kind], input=json.dumps(given), env=variables, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    answer: dict[str, Any] = json.loads(done.stdout) if done.stdout else {}
-    return answer
-
-
-def ours(verb: str, kind: str, given: dict[str, Any], netns: str) -> dict[str, Any]:
-    result = perform(kind, Request(verb, given, container_id="c1", netns=netns, ifname="eth0"))
-    return {} if result is None else result.to_json(VERSION)
 
 
 def left(directory: Path, netns: Path) -> list[str]:
@@ -103,23 +71,23 @@ def left(directory: Path, netns: Path) -> list[str]:
 @pytest.mark.parametrize("kind", KINDS)
 def test_go_adds_and_we_delete(host: Path, netns: Path, kind: str, *, with_result: bool) -> None:
     given = config(kind, host)
-    result = go("ADD", kind, given, str(netns))
+    result = go("ADD", given, netns)
     if with_result:
-        ours("CHECK", kind, {**given, "prevResult": result}, str(netns))
+        ours("CHECK", {**given, "prevResult": result}, netns)
         given = {**given, "prevResult": result}
     for _ in range(2):
-        ours("DEL", kind, given, str(netns))
+        ours("DEL", given, netns)
     assert left(host, netns) == []
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_we_add_and_go_checks_and_deletes(host: Path, netns: Path, kind: str) -> None:
     given = config(kind, host)
-    result = ours("ADD", kind, given, str(netns))
-    go("CHECK", kind, {**given, "prevResult": result}, str(netns))
-    go("DEL", kind, {**given, "prevResult": result}, str(netns))
+    result = ours("ADD", given, netns)
+    go("CHECK", {**given, "prevResult": result}, netns)
+    go("DEL", {**given, "prevResult": result}, netns)
     # The Go plugins know nothing of our records; the next DEL or GC of ours finds that they speak of nothing.
-    ours("GC", kind, {**given, "cni.dev/valid-attachments": []}, str(netns))
+    ours("GC", {**given, "cni.dev/valid-attachments": []}, netns)
     assert left(host, netns) == []
 
 

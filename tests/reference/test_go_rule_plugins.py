@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -14,13 +12,12 @@ import pytest
 from cni import state
 from cni.plugin import perform
 from cni.request import Request
-from linux import namespaces
+from fixtures.goplugins import GO, VERSION, go, ours
+from fixtures.ownnetwork import own_namespace
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-GO = Path("/usr/lib/cni")
-VERSION = "1.0.0"
 PORTS = {
     "portMappings": [
         {"hostPort": 8080, "containerPort": 80, "protocol": "tcp"},
@@ -54,16 +51,9 @@ pytestmark = [
 def host(root: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A network namespace to be the host in, and a directory for what the plugins keep."""
     monkeypatch.setattr(state, "DIRECTORY", str(tmp_path / "records"))
-    back = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        namespaces.unshare(namespaces.NEWNET)
-        try:
-            subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
-            yield tmp_path
-        finally:
-            namespaces.setns(back, namespaces.NEWNET)
-    finally:
-        os.close(back)
+    with own_namespace():
+        subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+        yield tmp_path
 
 
 def bridge(directory: Path, **options: Any) -> dict[str, Any]:
@@ -78,30 +68,6 @@ def bridge(directory: Path, **options: Any) -> dict[str, Any]:
         "ipam": ipam,
         **options,
     }
-
-
-def go(verb: str, given: dict[str, Any], netns: Path) -> dict[str, Any]:
-    variables = {
-        "CNI_COMMAND": verb,
-        "CNI_CONTAINERID": "c1",
-        "CNI_NETNS": str(netns),
-        "CNI_IFNAME": "eth0",
-        "CNI_PATH": str(GO),
-        "PATH": os.environ["PATH"],
-    }
-    program = [GO / str(given["type"])]
-    done = subprocess.run(
-        program, input=json.dumps(given), env=variables, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    answer: dict[str, Any] = json.loads(done.stdout) if done.stdout else {}
-    return answer
-
-
-def ours(verb: str, given: dict[str, Any], netns: Path) -> dict[str, Any]:
-    request = Request(verb, given, container_id="c1", netns=str(netns), ifname="eth0")
-    result = perform(given["type"], request)
-    return {} if result is None else result.to_json(VERSION)
 
 
 def rules() -> list[str]:

@@ -8,7 +8,7 @@ import os
 import socket
 import subprocess
 import sys
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,6 +16,7 @@ import pytest
 from cni import config, state
 from cni.cache import Attachment, Cache
 from cni.runtime import Runtime
+from fixtures.ownnetwork import own_namespace
 from linux import namespaces
 
 if TYPE_CHECKING:
@@ -191,20 +192,6 @@ def ask(address: str, port: int, *, udp: bool, timeout: float) -> str:
         if udp:
             client.send(b"?")
         return client.recv(200).decode()
-
-
-@contextmanager
-def own_namespace() -> Iterator[None]:
-    """The calling thread, and what it starts, in a new network namespace."""
-    back = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        namespaces.unshare(namespaces.NEWNET)
-        try:
-            yield
-        finally:
-            namespaces.setns(back, namespaces.NEWNET)
-    finally:
-        os.close(back)
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ import pytest
 from cni import config, state
 from cni.cache import Attachment, Cache
 from cni.runtime import Runtime
-from linux import namespaces
+from fixtures.ownnetwork import own_namespace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -232,15 +232,10 @@ def test_a_boot_frees_all_addresses_and_gc_the_rest(
     identity = tmp_path / "boot_id"
     identity.write_text("00000000-1111-2222-3333-444444444444\n")
     monkeypatch.setattr(state, "BOOT_ID", str(identity))
-    back = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-    namespaces.unshare(namespaces.NEWNET)  # no link, no rule: as after a boot
-    try:
+    with own_namespace():  # no link, no rule: as after a boot
         subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
         assert node.left()["records"] == []
         assert fill("b") == before
         node.collect(IN_PROCESS)
         assert node.left() == {"links": [], "tables": [], "records": [], "leases": [], "cache": []}
         assert state.damaged() == []
-    finally:
-        namespaces.setns(back, namespaces.NEWNET)
-        os.close(back)
