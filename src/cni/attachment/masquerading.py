@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from cni.fields import Fields
+    from cni.nft.tables import Later
     from cni.request import Request
     from cni.types.address import Cidr
 
@@ -31,8 +32,8 @@ def add(request: Request, backend: str, addresses: Sequence[Cidr]) -> None:
         masquerade.add(addresses, teardown.owner(request))
 
 
-def remove(request: Request, made: Fields) -> None:
-    """No longer, as recorded; what is not there is passed over."""
+def remove(request: Request, made: Fields, later: Later | None = None) -> None:
+    """No longer, as recorded; what is not there is passed over. `later`: see `cni.nft.tables.Session`."""
     addresses = teardown.recorded_ips(made)
     if recorded(made) == "iptables":
         from cni.iptables import masquerade as by_iptables
@@ -41,7 +42,7 @@ def remove(request: Request, made: Fields) -> None:
     elif recorded(made):
         from cni.nft import masquerade
 
-        masquerade.remove(addresses, teardown.owner(request))
+        masquerade.remove(addresses, teardown.owner(request), later)
 
 
 def is_complete(request: Request, made: Fields) -> bool:

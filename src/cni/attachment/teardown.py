@@ -16,12 +16,16 @@ if TYPE_CHECKING:
 
 
 class Steps:
-    """Runs steps one by one; `finish` raises the first failure, with the others as notes."""
+    """Runs steps one by one; `finish` raises the first failure, with the others as notes.
 
-    __slots__ = ("_failure",)
+    What is put off by `later` is done when all steps have been tried.
+    """
+
+    __slots__ = ("_failure", "_put_off")
 
     def __init__(self) -> None:
         self._failure: Exception | None = None
+        self._put_off: list[Callable[[], object]] = []
 
     def run(self, step: Callable[[], object]) -> None:
         try:
@@ -32,7 +36,12 @@ class Steps:
             else:
                 self._failure.add_note(f"and also: {failed}")
 
+    def later(self, step: Callable[[], object]) -> None:
+        self._put_off.append(step)
+
     def finish(self) -> None:
+        for step in self._put_off:
+            self.run(step)
         if self._failure is not None:
             raise self._failure
 

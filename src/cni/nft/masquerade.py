@@ -14,6 +14,7 @@ TYPE_CHECKING = False  # not from typing: a plugin lives too short to import it
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from cni.nft.tables import Later
     from cni.types.address import Cidr
     from linux.netlink.wire import Request
 
@@ -38,11 +39,14 @@ def add(addresses: Sequence[Cidr], owner: str) -> None:
         )
 
 
-def remove(addresses: Sequence[Cidr], owner: str) -> None:
-    """No longer; what is not there, or belongs to another owner by now, is passed over."""
+def remove(addresses: Sequence[Cidr], owner: str, later: Later | None = None) -> None:
+    """No longer; what is not there, or belongs to another owner by now, is passed over.
+
+    `later`: see `Session`.
+    """
     if not addresses:
         return
-    with Session() as session:
+    with Session(later) as session:
         session.withdraw(TABLE, [_entry(each, owner) for each in addresses], owner)
 
 

@@ -22,9 +22,11 @@ if TYPE_CHECKING:
     from linux.netlink.nftables.objects import Set
     from linux.netlink.wire import Request
 
-# An element of a set, and where it belongs.
 if TYPE_CHECKING:
+    # An element of a set, and where it belongs.
     Entry = tuple[Set, Element]
+    # Puts off what it is given until there is nothing else to do.
+    Later = Callable[[Callable[[], object]], object]
 
 _COMMENT_LONGEST = 120
 
@@ -63,11 +65,16 @@ class Busy(Exception):
 
 
 class Session:
-    """Changes to the tables of the caller's network namespace, one process at a time."""
+    """Changes to the tables of the caller's network namespace, one process at a time.
 
-    __slots__ = ("_lock", "socket")
+    Where something was deleted, closing the socket takes 10 ms: the kernel waits until no processor can be
+    using it (an RCU grace period). With `later`, which is given the closing, others can wait meanwhile.
+    """
 
-    def __init__(self) -> None:
+    __slots__ = ("_later", "_lock", "socket")
+
+    def __init__(self, later: Later | None = None) -> None:
+        self._later = later
         self._lock = Lock("nft")
 
     def __enter__(self) -> Session:
@@ -82,8 +89,12 @@ class Session:
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.socket.close()
+        # The lock first: what was changed is in effect.
         self._lock.__exit__(kind, value, trace)
+        if self._later is None:
+            self.socket.close()
+        else:
+            self._later(self.socket.close)
 
     def publish(
         self,

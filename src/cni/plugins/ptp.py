@@ -85,7 +85,7 @@ def delete(request: Request) -> None:
         return
     made = Fields(record)
     steps = teardown.Steps()
-    steps.run(lambda: masquerading.remove(request, made))
+    steps.run(lambda: masquerading.remove(request, made, steps.later))
     teardown.link_and_address(request, made, steps)
     steps.finish()
     state.remove(request, NAME)
