@@ -124,8 +124,8 @@ def _wants_nftables(network: NetworkConfig) -> bool:
     for plugin in network.plugins:
         fields = Fields(plugin.config)
         backend = fields.get("backend") or fields.get("ipMasqBackend") or "nftables"
-        masquerades = fields.get("ipMasq") is True or fields.get("macspoofchk") is True
-        if backend == "nftables" and (plugin.type in _NFTABLES or masquerades):
+        asked = any(fields.get(key) is True for key in ("ipMasq", "macspoofchk", "arpspoofchk"))
+        if backend == "nftables" and (plugin.type in _NFTABLES or asked):
             return True
     return False
 

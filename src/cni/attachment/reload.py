@@ -8,10 +8,10 @@ function ``reload(request) -> list[str]`` of its own, which says what it has put
 from __future__ import annotations
 
 from cni import plugins, state
-from cni.attachment import masquerading, teardown
+from cni.attachment import guards, masquerading, teardown
 from cni.errors import CniError
 from cni.fields import Fields
-from cni.nft import mac_guard, tables
+from cni.nft import tables
 
 TYPE_CHECKING = False  # not from typing: a plugin lives too short to import it
 if TYPE_CHECKING:
@@ -44,7 +44,6 @@ def _restore(plugin: str, request: Request) -> list[str]:
     if found is None:
         return []
     made = Fields(found)
-    owner = teardown.owner(request)
     ips = teardown.recorded_ips(made)
     restored = []
     if not masquerading.is_complete(request, made):
@@ -52,13 +51,11 @@ def _restore(plugin: str, request: Request) -> list[str]:
         restored.append("masquerade")
         if state.load(request, plugin) is None:
             masquerading.remove(request, made)
-    if made.boolean("guarded"):
-        port, mac = made.string("veth"), made.string("containerMAC")
-        if port and mac and not mac_guard.is_complete(port, mac, owner):
-            mac_guard.add(port, mac, owner)
-            restored.append("guard of the hardware address")
-            if state.load(request, plugin) is None:
-                mac_guard.remove(port, mac, owner)
+    if made.string("veth") and guards.missing(request, made):
+        guards.add(request, made)
+        restored.append("guards of the port")
+        if state.load(request, plugin) is None:
+            guards.remove(request, made)
     own = getattr(plugins.load(plugin), "reload", None) if plugins.is_builtin(plugin) else None
     if own is not None:
         restored += own(request)

@@ -38,9 +38,9 @@ class Config:
     """The configuration of a request, checked. ValueError and CniError for what cannot be."""
 
     __slots__ = (
-        "bridge", "container_up", "detect_duplicates", "force_address", "guard", "hairpin", "has_ipam",
-        "ipam_needs_interface", "is_default_gateway", "is_gateway", "isolated", "mac", "masquerade", "mtu",
-        "promiscuous", "vlans",
+        "bridge", "container_up", "detect_duplicates", "force_address", "guard", "guard_addresses", "hairpin",
+        "has_ipam", "ipam_needs_interface", "is_default_gateway", "is_gateway", "isolated", "mac",
+        "masquerade", "mtu", "promiscuous", "vlans",
     )  # fmt: skip
 
     def __init__(self, request: Request) -> None:
@@ -54,6 +54,7 @@ class Config:
         self.hairpin = fields.boolean("hairpinMode")
         self.promiscuous = fields.boolean("promiscMode")
         self.guard = fields.boolean("macspoofchk")
+        self.guard_addresses = fields.boolean("arpspoofchk")
         self.detect_duplicates = fields.boolean("enabledad")
         self.isolated = fields.boolean("portIsolation")
         self.container_up = not fields.boolean("disableContainerInterface")
@@ -64,6 +65,10 @@ class Config:
             raise request.refuse("cannot set hairpin mode and promiscuous mode at the same time")
         if not self.container_up and self.has_ipam:
             raise request.refuse("cannot use IPAM when disableContainerInterface is set")
+        if self.guard_addresses and (not self.has_ipam or self.ipam_needs_interface):
+            raise request.refuse(
+                "arpspoofchk needs to know the addresses", "of an IPAM plugin that gives them for good"
+            )
         self.vlans = Vlans.of(fields)
         if self.vlans.own and self.is_gateway:
             portvlans.gateway_name(self.bridge, self.vlans.own)  # refuses one that is too long
@@ -129,9 +134,11 @@ def delete(request: Request) -> None:
         return
     made = Fields(record)
     steps = teardown.Steps()
-    steps.run(lambda: masquerading.remove(request, made))
-    if made.boolean("guarded"):
-        steps.run(lambda: _remove_guard(request, made))
+    steps.run(lambda: masquerading.remove(request, made, steps.later))
+    if made.boolean("guarded") or made.boolean("guardedAddresses"):
+        from cni.attachment import guards
+
+        steps.run(lambda: guards.remove(request, made))
     teardown.link_and_address(request, made, steps)
     if not made.boolean("complete"):
         steps.run(lambda: _undo_bridge(request, made))
@@ -164,7 +171,7 @@ def _make(
         given = delegate.add(request)
         made["ips"] = [str(each.address) for each in _addresses(config, given)]
         made["masquerade"] = config.masquerade
-    made["guarded"] = config.guard
+    made["guarded"], made["guardedAddresses"] = config.guard, config.guard_addresses
     with Lock("bridge"):
         # Known before it is made: an ADD that is killed in between leaves a bridge that is found again.
         found = link.get(namespaces.host, config.bridge)
@@ -200,10 +207,10 @@ def _make(
     if config.is_gateway and ips:
         _make_gateway(request, config, namespaces, bridge, gateway, ips, made)
     masquerading.add(request, str(made.get("masquerade", "")), [each.address for each in ips])
-    if config.guard:
-        from cni.nft import mac_guard
+    if config.guard or config.guard_addresses:
+        from cni.attachment import guards
 
-        mac_guard.add(pair.host, pair.container_mac, teardown.owner(request))
+        guards.add(request, Fields(made))
     if config.container_up:
         interface.wait_until_forwarding(namespaces, pair.host, _UP_DEADLINE)
     own = [
@@ -369,21 +376,14 @@ def _conflicts(
     return [each for each in suspects if str(each) not in known]
 
 
-def _remove_guard(request: Request, made: Fields) -> None:
-    from cni.nft import mac_guard
-
-    mac_guard.remove(made.string("veth"), made.string("containerMAC"), teardown.owner(request))
-
-
 def _check_rules(request: Request, made: Fields) -> None:
     if not masquerading.is_complete(request, made):
         raise verify.damaged("the masquerade rules of the attachment are missing")
-    if made.boolean("guarded"):
-        from cni.nft import mac_guard
+    from cni.attachment import guards
 
-        port, mac = made.string("veth"), made.string("containerMAC")
-        if not mac_guard.is_complete(port, mac, teardown.owner(request)):
-            raise verify.damaged("the rules against forged MAC addresses are missing")
+    missing = guards.missing(request, made)
+    if missing:
+        raise verify.damaged(f"the rules against {missing} are missing")
 
 
 def _port_of(namespaces: Namespaces, bridge: Link, inside: Link) -> str:

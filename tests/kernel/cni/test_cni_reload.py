@@ -36,6 +36,7 @@ def _network(host: Host) -> Any:
         "isGateway": True,
         "ipMasq": True,
         "macspoofchk": True,
+        "arpspoofchk": True,
         "ipam": {"type": "host-local", "subnet": "10.44.0.0/24", "routes": [{"dst": "0.0.0.0/0"}]},
     }
     return host.network(bridge, {"type": "portmap", "capabilities": {"portMappings": True}})
@@ -52,7 +53,7 @@ def test_a_flushed_ruleset_comes_back(host: Host) -> None:
         host.check(network, node, capability_args=PORT)
 
     assert reload() == [
-        "net1 c1 eth0: bridge: masquerade, guard of the hardware address",
+        "net1 c1 eth0: bridge: masquerade, guards of the port",
         "net1 c1 eth0: portmap: port mappings",
     ]
     host.check(network, node, capability_args=PORT)

@@ -51,6 +51,7 @@ INTERFACES: dict[str, dict[str, Any]] = {
         "isGateway": True,
         "ipMasq": True,
         "macspoofchk": True,
+        "arpspoofchk": True,
         "mtu": 1400,
         "hairpinMode": True,
         "runtimeConfig": {"mac": "02:00:00:00:00:77", "ips": ["10.22.0.9/24"]},

@@ -55,6 +55,7 @@ OPTIONS: dict[str, dict[str, tuple[Any, ...]]] = {
                 "hairpinMode",
                 "promiscMode",
                 "macspoofchk",
+                "arpspoofchk",
                 "enabledad",
                 "preserveDefaultVlan",
                 "disableContainerInterface",
