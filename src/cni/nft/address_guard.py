@@ -29,7 +29,7 @@ _AT_LEAST, _AT_MOST = 5, 3
 _ARP = b"\x08\x06"
 _ICMP6 = 58
 _IPV6 = 10
-# RFC 4861: router solicitation to redirect are neighbour discovery, of which the advertisement names a target.
+# RFC 4861: neighbour discovery is router solicitation to redirect; its advertisement names a target.
 _FIRST, _ADVERTISEMENT, _LAST = b"\x85", b"\x88", b"\x89"
 
 
