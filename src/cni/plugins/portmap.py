@@ -78,13 +78,13 @@ def add(request: Request) -> Result:
     targets = plan.concerned(_targets(request, result))
     if not targets:
         return result
-    interface = "" if plan.snat == NO_SNAT else _interface_to(targets)
+    interface, reflecting = ("", []) if plan.snat == NO_SNAT else _host_side(result, targets)
     made: dict[str, object] = {
         **plan.to_json(),
         "backend": config.backend,
         "ips": [str(each) for each in targets],
         "interface": interface,
-        "reflecting": [] if plan.snat == NO_SNAT else _to_reflect(result),
+        "reflecting": reflecting,
     }
     state.save(request, NAME, made)
     with Undo() as undo:
@@ -291,32 +291,36 @@ def _is_gone(owner: str) -> bool:
     )
 
 
-def _interface_to(targets: Sequence[Cidr]) -> str:
+def _host_side(result: Result, targets: Sequence[Cidr]) -> tuple[str, list[str]]:
+    """The host's interface to the container, and its ports that are to send back what came in by them."""
+    with Socket(ROUTE) as socket:
+        return _interface_to(socket, targets), _to_reflect(socket, result)
+
+
+def _interface_to(socket: Socket, targets: Sequence[Cidr]) -> str:
     """The host's interface by which the container's IPv4 address is reached, "" for none."""
     for each in targets:
         if not each.v6:
-            with Socket(ROUTE) as socket:
-                found = link.get(socket, route.lookup(socket, each.address).index)
+            found = link.get(socket, route.lookup(socket, each.address).index)
             return "" if found is None or found.name == "lo" else found.name
     return ""
 
 
-def _to_reflect(result: Result) -> list[str]:
+def _to_reflect(socket: Socket, result: Result) -> list[str]:
     """The container's ports of a bridge that do not send back yet what came in by them.
 
     Where the bridge itself asks the firewall (br_netfilter), a container that calls its own mapped port is
     translated inside the bridge, and its packets have to leave by the port by which they came.
     """
     ports = []
-    with Socket(ROUTE) as socket:
-        for each in result.interfaces:
-            found = None if each.sandbox else link.get(socket, each.name)
-            if found is None or not found.master or found.hairpin:
-                continue
-            bridge = link.get(socket, found.master)
-            # A promiscuous bridge would send everything back twice.
-            if bridge is not None and bridge.kind == "bridge" and not bridge.flags & link.PROMISCUOUS:
-                ports.append(found.name)
+    for each in result.interfaces:
+        found = None if each.sandbox else link.get(socket, each.name)
+        if found is None or not found.master or found.hairpin:
+            continue
+        bridge = link.get(socket, found.master)
+        # A promiscuous bridge would send everything back twice.
+        if bridge is not None and bridge.kind == "bridge" and not bridge.flags & link.PROMISCUOUS:
+            ports.append(found.name)
     return ports
 
 
