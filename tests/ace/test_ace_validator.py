@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from appc.aci import writer
+from fixtures.compiled import compiled
 from fixtures.publisher import PLATFORM
 
 if TYPE_CHECKING:
@@ -66,12 +67,7 @@ SIDEKICK: dict[str, Any] = {
 @pytest.fixture(scope="session")
 def validator(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The validator, compiled."""
-    if shutil.which("gcc") is None:
-        pytest.skip("needs gcc (Debian: gcc libc6-dev) to build the validator")
-    program = tmp_path_factory.mktemp("ace") / "ace-validator"
-    command = ["gcc", "-static", "-O1", "-Wall", "-Wextra", "-Werror", "-o", str(program), str(SOURCE)]
-    subprocess.run(command, check=True)
-    return program
+    return compiled(SOURCE, tmp_path_factory.mktemp("ace"))
 
 
 class Images:

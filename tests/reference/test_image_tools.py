@@ -19,6 +19,7 @@ import pytest
 from appc.aci import reader
 from appc.aci.extract import extract
 from appc.schema.image import ImageManifest
+from fixtures.imagetools import Buildah, tool
 from oci import docker_archive, layout, source
 from oci.convert import to_image
 from oci.image import Image
@@ -33,22 +34,6 @@ if TYPE_CHECKING:
 
 HOST = Platform.of_host()
 pytestmark = pytest.mark.usefixtures("root")
-
-
-def tool(name: str, *words: str | Path) -> str:
-    if shutil.which(name) is None:
-        pytest.skip(f"needs {name}")
-    scratch = os.environ["TMPDIR"]
-    done = subprocess.run(
-        [name, *map(str, words)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-        env={"PATH": os.environ["PATH"], **dict.fromkeys(("HOME", "TMPDIR", "XDG_RUNTIME_DIR"), scratch)},
-    )
-    assert done.returncode == 0, f"{name} {words}: {done.stderr}"
-    return done.stdout
 
 
 @pytest.fixture
@@ -107,16 +92,6 @@ def flattened(image: Image, directory: Path) -> Path:
         for file in files:
             file.close()
     return directory
-
-
-class Buildah:
-    """buildah with a storage of its own."""
-
-    def __init__(self, directory: Path) -> None:
-        self.options = ("--storage-driver=vfs", f"--root={directory}/storage", f"--runroot={directory}/run")
-
-    def __call__(self, *words: str | Path) -> str:
-        return tool("buildah", *self.options, *words).strip()
 
 
 @pytest.fixture

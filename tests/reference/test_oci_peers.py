@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
+
+from fixtures.imagetools import Buildah, tool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,22 +26,6 @@ echo "args: $0 $*"; id -un; id -g; pwd; echo "A=$A B=$B HOME=$HOME"
 find /srv /opt /hidden /was /data ! -type d | sort; cat /opt/changed /was 2>/dev/null
 ls -ln /srv /data /opt | grep -v total | awk '{print $1, $3, $4, $9}'; echo x > /data/w && cat /data/w
 """
-
-
-def tool(name: str, *words: str | Path, code: int = 0) -> str:
-    if shutil.which(name) is None:
-        pytest.skip(f"needs {name}")
-    scratch = os.environ["TMPDIR"]
-    done = subprocess.run(
-        [name, *map(str, words)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-        env={"PATH": os.environ["PATH"], **dict.fromkeys(("HOME", "TMPDIR", "XDG_RUNTIME_DIR"), scratch)},
-    )
-    assert done.returncode == code, f"{name} {words}: {done.stderr}"
-    return done.stdout
 
 
 class Podman(NamedTuple):
@@ -81,11 +66,7 @@ def built(tmp_path: Path, busybox_rootfs: Path) -> str:
     (base / "tell").write_text(SCRIPT)
     (base / "etc/passwd").write_text("root:x:0:0::/root:/bin/sh\nwww:x:33:34::/srv:/bin/sh\n")
     (base / "data").chmod(0o777)
-    options = ("--storage-driver=vfs", f"--root={tmp_path}/buildah", f"--runroot={tmp_path}/buildah-run")
-
-    def buildah(*words: str | Path) -> str:
-        return tool("buildah", *options, *words).strip()
-
+    buildah = Buildah(tmp_path / "buildah")
     first = buildah("from", "scratch")
     buildah("copy", first, base, "/")
     for path in ("data", "srv"):

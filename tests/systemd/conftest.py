@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from fixtures import systemdguest
+from fixtures.compiled import compiled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -98,12 +98,7 @@ def _rkt_in(guest: Guest, request: pytest.FixtureRequest) -> Iterator[GuestRkt]:
 @pytest.fixture(scope="session")
 def activated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The compiled program; see its source."""
-    if shutil.which("gcc") is None:
-        pytest.skip("needs gcc (Debian: gcc libc6-dev) to build a program for the app")
-    program = tmp_path_factory.mktemp("activated") / "activated"
-    source = Path(__file__).parent / "activated.c"
-    subprocess.run(["gcc", "-static", "-O1", "-Wall", "-Werror", "-o", program, source], check=True)
-    return program
+    return compiled(Path(__file__).parent / "activated.c", tmp_path_factory.mktemp("activated"))
 
 
 @pytest.fixture

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -15,6 +13,8 @@ import pytest
 from cni import plugin, state
 from cni.errors import CniError
 from cni.request import Request
+from fixtures import striking
+from fixtures.failing import Failing
 from linux import process
 from linux.netlink.socket import Socket
 
@@ -42,31 +42,6 @@ CASES: dict[str, dict[str, Any]] = {
 }
 # The kernel has done it, and the caller does not know; or it has not.
 AFTER, BEFORE = True, False
-
-
-class Failing:
-    """Fails the k-th message or program, once, before or after it has had its effect."""
-
-    def __init__(self, at: int, *, after: bool) -> None:
-        self.at = at
-        self.after = after
-        self.count = 0
-        self._send = Socket.send
-        self._run = process.run
-
-    def send(self, socket: Socket, data: bytes) -> None:
-        self._do(lambda: self._send(socket, data))
-
-    def run(self, argv: list[str], **options: Any) -> Any:
-        return self._do(lambda: self._run(argv, **options))
-
-    def _do(self, action: Any) -> Any:
-        self.count += 1
-        if self.count != self.at:
-            return action()
-        if self.after:
-            action()
-        raise OSError(errno.ENOBUFS, f"call {self.at} failed on purpose")
 
 
 def config(name: str, host: Host, **more: Any) -> dict[str, Any]:
@@ -143,9 +118,7 @@ def test_rules_are_all_there_or_none(
         assert at > 3
 
 
-TRACER = Path(__file__).parents[2] / "faults/tracer.py"
 SAMPLES = 4
-OFFSET = int(os.environ.get("RKT_FAULT_OFFSET", "0"))
 CHAINS = {
     "iptables": ("masquerade-iptables", "firewall-iptables", "portmap-iptables"),
     "nftables": ("masquerade", "firewall", "portmap-conditions"),
@@ -164,24 +137,6 @@ if sys.argv[1] == "gc":
 else:
     getattr(runtime, sys.argv[1])(network, Attachment("c1", "eth0", netns={netns!r}))
 """
-
-
-def traced(argv: list[str], *options: str) -> dict[str, Any]:
-    """Run a command, kill it, but not what it runs, at the system call that `options` say."""
-    reading, writing = os.pipe()
-    nothing = subprocess.DEVNULL
-    tracer = subprocess.Popen(
-        ["/usr/bin/python3", "-I", str(TRACER), "--action", "kill-root", *options, "--", *argv],
-        stdin=nothing,
-        stdout=nothing,
-        stderr=nothing,
-        preexec_fn=lambda: os.dup2(writing, 3),
-        pass_fds=(3,),
-    )
-    os.close(writing)
-    with os.fdopen(reading, "rb") as stream, tracer:
-        report: dict[str, Any] = json.loads(stream.readline())
-    return report
 
 
 @pytest.mark.parametrize("chain", CHAINS)
@@ -206,6 +161,10 @@ def test_after_a_kill_in_the_middle_one_gc_leaves_no_rules(
     def argv(verb: str) -> list[str]:
         return ["/usr/bin/python3", "-IS", "-c", script, verb]
 
+    def traced(verb: str, *options: str) -> Any:
+        """Only the command itself is killed, not what it runs."""
+        return striking.traced(argv(verb), "--action", "kill-root", *options)
+
     def run(verb: str) -> None:
         done = subprocess.run(argv(verb), capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr
@@ -219,13 +178,12 @@ def test_after_a_kill_in_the_middle_one_gc_leaves_no_rules(
     for verb in ("add", "delete"):
         if verb == "delete":
             run("add")
-        count = traced(argv(verb))["count"]
+        count = traced(verb)["count"]
         run("gc")
         assert everything(host) == before
-        for number in range(SAMPLES):
-            at = 1 + (number * count // SAMPLES + count // SAMPLES // 2 + OFFSET) % count
+        for at in striking.positions(count, SAMPLES):
             if verb == "delete":
                 run("add")
-            report = traced(argv(verb), "--at", str(at))
+            report = traced(verb, "--at", str(at))
             run("gc")
             assert everything(host) == before, (verb, at, report)

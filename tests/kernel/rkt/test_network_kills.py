@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import uuid as uuids
 from pathlib import Path
@@ -12,8 +11,8 @@ from typing import Any
 import pytest
 
 from cni import plugins
+from fixtures import striking
 
-TRACER = Path(__file__).parents[2] / "faults/tracer.py"
 SAMPLES = 10
 
 # Everything below one directory: what a plugin process of this test keeps is this test's.
@@ -74,20 +73,8 @@ class Case:
         done = subprocess.run(self.argv(verb), capture_output=True, text=True, check=False, timeout=60)
         assert done.returncode == 0, done.stderr
 
-    def traced(self, *options: str) -> dict[str, Any]:
-        reading, writing = os.pipe()
-        done = subprocess.Popen(
-            ["/usr/bin/python3", "-I", str(TRACER), *options, "--", *self.argv("setup")],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            preexec_fn=lambda: os.dup2(writing, 3),
-            pass_fds=(3,),
-        )
-        os.close(writing)
-        with os.fdopen(reading, "rb") as stream, done:
-            report: dict[str, Any] = json.loads(stream.read())
-        return report
+    def traced(self, *options: str) -> Any:
+        return striking.traced(self.argv("setup"), *options)
 
     def end(self) -> None:
         if self.netns.exists():
@@ -134,9 +121,7 @@ def test_killed_while_joining_nothing_is_left(
         counting.run("teardown")
         counting.end()
         assert counting.left() == []
-        offset = int(os.environ.get("RKT_FAULT_OFFSET", "0"))
-        for number in range(SAMPLES):
-            at = 1 + (number * count // SAMPLES + count // SAMPLES // 2 + offset) % count
+        for number, at in enumerate(striking.positions(count, SAMPLES)):
             case = Case(tmp_path / f"at-{at}", checkout, kind)
             report = case.traced("--at", str(at), "--action", action)
             # One half is cleaned by its pod's directory, one by gc, which has nothing but /run.

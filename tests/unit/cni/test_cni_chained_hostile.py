@@ -14,6 +14,7 @@ from cni import plugin, state
 from cni.attachment import sysctl
 from cni.errors import INTERNAL
 from cni.plugins import flannel, tuning
+from fixtures.strangevalues import STRANGE, paths, put
 from linux.netlink import traffic
 
 if TYPE_CHECKING:
@@ -36,27 +37,6 @@ _OWN: dict[str, dict[str, Any]] = {
     "tuning": {**_SETTINGS, "runtimeConfig": {"mac": ""}, "args": {"cni": _SETTINGS}},
     "vrf": {"vrfname": "blue", "table": 7},
 }
-_STRANGE = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.integers(),
-    st.floats(allow_nan=False, allow_infinity=False),
-    st.text(max_size=8),
-    st.sampled_from([
-        "",
-        "/",
-        "..",
-        "a/b",
-        "\0",
-        "::",
-        "10.0.0.0/0",
-        "net/../kernel/x",
-        "net...",
-        "\ud800",
-        "é" * 8,
-    ]),
-    st.sampled_from([[], {}, [[]], [{}], {"": ""}, {"net.\0": "1"}, {"net.IFNAME": "\n"}, [5], ["\0"]]),
-)
 
 
 def _base(kind: str) -> dict[str, Any]:
@@ -64,16 +44,8 @@ def _base(kind: str) -> dict[str, Any]:
     return copy.deepcopy({**common, **_OWN[kind]})
 
 
-def _paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    found = [path] if path else []
-    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
-    for step, item in items:
-        found += _paths(item, (*path, step))
-    return found
-
-
 @settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(data=st.data(), kind=st.sampled_from(sorted(_OWN)), strange=_STRANGE)
+@given(data=st.data(), kind=st.sampled_from(sorted(_OWN)), strange=STRANGE)
 def test_any_value_in_any_place_is_an_error_with_a_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: Any, kind: str, strange: Any
 ) -> None:
@@ -82,11 +54,7 @@ def test_any_value_in_any_place_is_an_error_with_a_code(
     monkeypatch.setattr(flannel, "SUBNET_FILE", str(tmp_path / "subnet.env"))
     monkeypatch.setattr(tuning, "DATA_DIRECTORY", str(tmp_path / "tuning"))
     whole = _base(kind)
-    *way, last = data.draw(st.sampled_from(_paths(whole)))
-    place: Any = whole
-    for step in way:
-        place = place[step]
-    place[last] = strange
+    put(whole, data.draw(st.sampled_from(paths(whole))), strange)
     text = json.dumps(whole).encode()
     variables = {"CNI_CONTAINERID": "c", "CNI_NETNS": _NETNS, "CNI_IFNAME": "eth0", "CNI_PATH": "/x"}
     for verb in ("ADD", "CHECK", "DEL", "STATUS"):

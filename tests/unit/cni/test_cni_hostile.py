@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from cni import config, plugin, state
 from cni.errors import INTERNAL, CniError
 from cni.types.result import Result
+from fixtures.strangevalues import STRANGE, paths, put
 
 _BASE: dict[str, Any] = {
     "cniVersion": "1.1.0",
@@ -28,51 +29,10 @@ _BASE: dict[str, Any] = {
         "routes": [{"dst": "0.0.0.0/0", "gw": "10.0.0.1", "mtu": 1500}],
     },
 }
-_STRANGE = st.one_of(
-    st.none(),
-    st.booleans(),
-    st.integers(),
-    st.floats(allow_nan=False, allow_infinity=False),
-    st.text(max_size=8),
-    st.sampled_from([
-        "",
-        "/",
-        "..",
-        "a/b",
-        "\0",
-        "::",
-        "10.0.0.0/0",
-        "10.0.0.1/33",
-        "1.1.0",
-        "0.1.0",
-        "\ud800",
-    ]),
-    st.just([]),
-    st.just({}),
-    st.just([[]]),
-    st.just([{}]),
-)
-
-
-def _paths(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    found = [path] if path else []
-    if isinstance(value, dict):
-        for key, item in value.items():
-            found += _paths(item, (*path, key))
-    elif isinstance(value, list):
-        for place, item in enumerate(value):
-            found += _paths(item, (*path, place))
-    return found
-
-
-def _put(value: Any, path: tuple[Any, ...], new: Any) -> None:
-    for step in path[:-1]:
-        value = value[step]
-    value[path[-1]] = new
 
 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(path=st.sampled_from(_paths(_BASE)), strange=_STRANGE)
+@given(path=st.sampled_from(paths(_BASE)), strange=STRANGE)
 def test_any_value_in_any_place_is_an_address_or_an_error_with_a_code(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: tuple[Any, ...], strange: Any
 ) -> None:
@@ -80,7 +40,7 @@ def test_any_value_in_any_place_is_an_address_or_an_error_with_a_code(
     monkeypatch.setattr("cni.ipam.leases.DIRECTORY", str(tmp_path / "networks"))
     whole = copy.deepcopy(_BASE)
     whole["ipam"]["dataDir"] = str(tmp_path / "networks")
-    _put(whole, path, strange)
+    put(whole, path, strange)
     variables = {"CNI_CONTAINERID": "c", "CNI_NETNS": "/x", "CNI_IFNAME": "eth0", "CNI_PATH": "/x"}
 
     def call(command: str) -> tuple[int, Any]:
@@ -103,7 +63,7 @@ _KEYS = [
     "dns", "name", "plugins", "type", "capabilities", "ipam", "nameservers", "cniVersions", "disableCheck",
 ]  # fmt: skip
 _OBJECTS = st.recursive(
-    _STRANGE,
+    STRANGE,
     lambda inner: (
         st.lists(inner, max_size=3)
         | st.dictionaries(
