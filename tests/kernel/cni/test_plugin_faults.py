@@ -99,7 +99,7 @@ def everything(host: Host, node: Node) -> dict[str, Any]:
 
 
 def settled(host: Host, node: Node, expected: dict[str, Any]) -> dict[str, Any]:
-    """`everything`, once it is as expected, or after a second: the kernel gives IPv6 its routes a moment later."""
+    """`everything`, once it is as expected, or after a second: IPv6 gets its routes a moment later."""
     end = time.monotonic() + 1
     while (found := everything(host, node)) != expected and time.monotonic() < end:
         pass
