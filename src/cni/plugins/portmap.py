@@ -9,6 +9,7 @@ from cni.attachment import options, teardown, verify
 from cni.errors import INVALID_CONFIG, UNSUPPORTED_FIELD, CniError
 from cni.fields import Fields
 from cni.iptables import presence
+from cni.lock import Lock
 from cni.nft import foreign, port_maps, raw
 from cni.request import Request
 from cni.types.address import Cidr, format_ip, parse_ip
@@ -151,14 +152,16 @@ def _publish(request: Request, made: Fields) -> None:
     plan, targets = Plan.from_json(made), teardown.recorded_ips(made)
     interface = made.string("interface")
     try:
-        if made.string("backend") == "iptables":
-            _publish_by_iptables(request, plan, targets, interface)
-        else:
-            _refuse_what_iptables_has(plan, targets)
-            port_maps.add(plan, targets, teardown.owner(request), is_stale=_is_gone)
-            if interface:
-                # The record names it when it is the attachment's alone; else the table does.
-                port_maps.open_localnet(interface, lasting=not port_maps.is_pair(interface))
+        # The backends do not see each other's changes: between a look at the other and an own one is nobody.
+        with Lock("portmap"):
+            if made.string("backend") == "iptables":
+                _publish_by_iptables(request, plan, targets, interface)
+            else:
+                _refuse_what_iptables_has(plan, targets)
+                port_maps.add(plan, targets, teardown.owner(request), is_stale=_is_gone)
+                if interface:
+                    # The record names it when it is the attachment's alone; else the table does.
+                    port_maps.open_localnet(interface, lasting=not port_maps.is_pair(interface))
     except Busy as busy:
         raise CniError(
             INVALID_CONFIG,

@@ -376,14 +376,17 @@ def test_words_are_read_as_they_are_written(line: str) -> None:
     assert rules.split(" ".join(map(rules._quoted, words))) == words
 
 
-@pytest.mark.parametrize("backend", ["nftables", "iptables"])
-def test_s24_of_many_that_ask_for_one_port_at_once_one_gets_it(host: Host, backend: str) -> None:
+@pytest.mark.parametrize("backends", [("nftables",), ("iptables",), ("nftables", "iptables")])
+def test_s24_of_many_that_ask_for_one_port_at_once_one_gets_it(
+    host: Host, backends: tuple[str, ...]
+) -> None:
     one = host.node("c0")
     result = host.add(host.network(bridge()), one).to_json("1.1.0")
     mapping = {"portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]}
 
     def request(number: int, command: str) -> Request:
         ips = [{"address": f"10.22.0.{10 + number}/24"}]
+        backend = backends[number % len(backends)]
         given = {"name": "net1", "cniVersion": "1.1.0", **portmap(backend=backend), "runtimeConfig": mapping}
         given["prevResult"] = {**result, "ips": ips}
         return Request(command, given, container_id=f"c{number}", netns=one.netns, ifname="eth0")
