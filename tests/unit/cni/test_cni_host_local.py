@@ -17,6 +17,7 @@ from cni.ipam.ranges import Range, RangeSet, read_sets
 from cni.request import Request
 from cni.types.address import format_ip, parse_ip
 from cni.types.result import DNS
+from fixtures.ipamnode import IpamNode
 
 
 @pytest.fixture(autouse=True)
@@ -27,22 +28,12 @@ def records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     assert not list(directory.rglob("*:*")), "records are left"
 
 
-class Node:
+class Node(IpamNode):
     """A host with one network."""
 
     def __init__(self, directory: Path, **ipam: Any) -> None:
         self.directory = directory / "networks"
-        self.ipam = {"type": "host-local", "dataDir": str(self.directory), **ipam}
-        self.version = "1.1.0"
-
-    def request(self, command: str, container: str, ifname: str = "eth0", **config: Any) -> Request:
-        args = config.pop("cni_args", "")
-        whole = {"cniVersion": self.version, "name": "net1", "type": "x", "ipam": self.ipam, **config}
-        return Request(command, whole, container_id=container, ifname=ifname, args=args)
-
-    def call(self, command: str, container: str = "a", ifname: str = "eth0", **config: Any) -> list[str]:
-        result = plugin.perform("host-local", self.request(command, container, ifname, **config))
-        return [] if result is None else [str(each.address) for each in result.ips]
+        super().__init__(**{"type": "host-local", "dataDir": str(self.directory), **ipam})
 
     def files(self) -> dict[str, str]:
         network = self.directory / "net1"

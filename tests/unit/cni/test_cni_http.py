@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from cni import plugin, state
-from cni.errors import DECODING_FAILURE, INVALID_CONFIG, PLUGIN_NOT_AVAILABLE, TRY_AGAIN_LATER, CniError
+from cni.errors import DECODING_FAILURE, INVALID_CONFIG, PLUGIN_NOT_AVAILABLE, TRY_AGAIN_LATER
 from cni.ipam.http import client
-from cni.request import Request
+from fixtures.ipamnode import IpamNode
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -33,26 +33,11 @@ LEASE = f"{LEASES}/node1/a/eth0"
 NOBODY = {"error": "no-lease", "message": "a eth0 has no address"}
 
 
-class Node:
+class Node(IpamNode):
     """A host with one network whose addresses a service gives out."""
 
     def __init__(self, url: str, node: str = "node1", **ipam: Any) -> None:
-        self.ipam = {"type": "http", "url": url, "node": node, "subnets": ["10.33.0.0/16"], **ipam}
-        self.version = "1.1.0"
-
-    def request(self, command: str, container: str = "a", ifname: str = "eth0", **config: Any) -> Request:
-        args = config.pop("cni_args", "")
-        whole = {"cniVersion": self.version, "name": "net1", "type": "x", "ipam": self.ipam, **config}
-        return Request(command, whole, container_id=container, ifname=ifname, args=args)
-
-    def call(self, command: str, container: str = "a", ifname: str = "eth0", **config: Any) -> list[str]:
-        result = plugin.perform("http", self.request(command, container, ifname, **config))
-        return [] if result is None else [str(each.address) for each in result.ips]
-
-    def refused(self, command: str, container: str = "a", **config: Any) -> CniError:
-        with pytest.raises(CniError) as failed:
-            self.call(command, container, **config)
-        return failed.value
+        super().__init__(**{"type": "http", "url": url, "node": node, "subnets": ["10.33.0.0/16"], **ipam})
 
 
 @contextmanager
