@@ -20,9 +20,20 @@ def digest(text: str, digits: int) -> str:
 def host_interface(request: Request, attempt: int = 0) -> str:
     """The name of the host's end of an attachment, ``veth`` and eight digits as others call theirs.
 
-    Another `attempt` is another name, for when somebody has that one.
+    Another `attempt` is another name, for when somebody has that one. `hostInterface` in the configuration is
+    a form of somebody's own for it: "{network}", "{interface}" and "{digits}" in it are replaced, and
+    "{container}" by as much of the container ID as there is room for. ValueError when it gives no name.
     """
-    return "veth" + digest(_attachment(request, f"host{attempt}"), 8)
+    digits = digest(_attachment(request, f"host{attempt}"), 8)
+    form = request.fields.string("hostInterface")
+    if not form:
+        return f"veth{digits}"
+    from linux.netlink.link import NAME_LONGEST, check_name
+
+    for what, value in (("network", request.name), ("interface", request.ifname), ("digits", digits)):
+        form = form.replace(f"{{{what}}}", value)
+    room = NAME_LONGEST - len(form.replace("{container}", "").encode())
+    return check_name(form.replace("{container}", request.container_id[: max(room, 0)]))
 
 
 def passing(request: Request) -> str:

@@ -8,6 +8,7 @@ import os
 from cni.attachment import names, sysctl
 from cni.errors import (
     INTERNAL,
+    INVALID_CONFIG,
     INVALID_ENVIRONMENT,
     INVALID_NETNS,
     TRY_AGAIN_LATER,
@@ -94,13 +95,20 @@ def refuse_existing(request: Request, namespaces: Namespaces) -> None:
 
 
 def plan(request: Request, namespaces: Namespaces, *, mac: str = "", mtu: int = 0) -> Pair:
-    """Choose names for a pair. CniError 4 when the container has an interface of that name already."""
+    """Choose names for a pair. CniError 4 when the container has an interface of that name already.
+
+    CniError 7 when the host has one of the name that the configuration wants for its end.
+    """
     refuse_existing(request, namespaces)
+    host = ""
     for attempt in range(_ATTEMPTS):
         host = names.host_interface(request, attempt)
         if link.get(namespaces.host, host) is None:
             container_mac = mac or names.mac(request, "container")
             return Pair(host, names.mac(request, "host"), request.ifname, container_mac, mtu)
+    if request.fields.string("hostInterface"):
+        details = "{digits} in hostInterface would give others"
+        raise CniError(INVALID_CONFIG, f"the host has an interface {host} already", details)
     raise CniError(INTERNAL, "no free name for the host's interface", f"{_ATTEMPTS} are taken")
 
 

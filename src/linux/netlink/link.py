@@ -40,7 +40,7 @@ _PORT_STATE, _PORT_HAIRPIN, _PORT_LEARNING, _PORT_ISOLATED = 1, 4, 8, 33
 # IFLA_BR_*
 _BRIDGE_VLAN_FILTERING, _BRIDGE_FORWARD_DELAY = 7, 1
 _OPERSTATES = ("unknown", "notpresent", "down", "lowerlayerdown", "testing", "dormant", "up")
-_NAME_LONGEST = 15
+NAME_LONGEST = 15
 _STATISTICS = (
     "rx_packets", "tx_packets", "rx_bytes", "tx_bytes", "rx_errors", "tx_errors", "rx_dropped", "tx_dropped",
 )  # fmt: skip
@@ -162,7 +162,7 @@ def check_name(name: str) -> str:
     """`name` when the kernel would take it for a link, else ValueError (dev_valid_name in net/core/dev.c)."""
     raw = name.encode(errors="surrogateescape")
     if (
-        not 0 < len(raw) <= _NAME_LONGEST
+        not 0 < len(raw) <= NAME_LONGEST
         or name in (".", "..")
         or any(c in "/:\0" or c.isspace() for c in name)
     ):

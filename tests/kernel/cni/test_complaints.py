@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from cni.errors import INVALID_CONFIG, CniError
 from linux import process
 from linux.netlink.socket import Socket
 
@@ -97,6 +98,34 @@ def test_the_hosts_end_has_the_name_that_follows_from_the_attachment(host: Host)
     for _ in range(2):
         assert [each.name for each in host.add(one, node).interfaces] == ["br0", expected, "eth0"]
         host.delete(one, node)
+
+
+@pytest.mark.parametrize("kind", ["bridge", "ptp"])
+def test_the_hosts_end_has_the_name_that_the_configuration_has_a_form_for(host: Host, kind: str) -> None:
+    one, two = host.node("0123456789-abcdef"), host.node("0123456789-other")
+    ipam = {"type": "host-local", "subnet": "10.22.0.0/24"}
+
+    def form(text: str) -> Any:
+        return host.network({"type": kind, "bridge": "br0", "hostInterface": text, "ipam": ipam})
+
+    for text, name in (
+        ("pod-{container}", "pod-0123456789-"),
+        ("{interface}{container}{network}", "eth00123456net1"),
+    ):
+        assert name in [each.name for each in host.add(form(text), one).interfaces]
+        with pytest.raises(CniError, match=f"the host has an interface {name} already") as taken:
+            host.add(form(text), two)
+        assert taken.value.code == INVALID_CONFIG
+        host.check(form(text), one)
+        host.delete(form(text), one)
+    names = {each.name for node in (one, two) for each in host.add(form("v{digits}"), node).interfaces}
+    assert len({each for each in names if each.startswith("v") and len(each) == 9}) == 2
+    for node in (one, two):
+        host.delete(form("v{digits}"), node)
+    for bad in ("a/{container}", "0123456789abcdef"):
+        with pytest.raises(CniError, match="not a name for a network interface"):
+            host.add(form(bad), one)
+    assert [each for each in host.left()["links"] if each != "br0"] == []
 
 
 def test_a_del_on_one_network_leaves_the_ports_of_the_other(host: Host) -> None:

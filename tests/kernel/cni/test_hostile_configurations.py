@@ -32,6 +32,7 @@ COMMON = {
 OPTIONS: dict[str, dict[str, tuple[Any, ...]]] = {
     "bridge": {
         "bridge": NAME,
+        "hostInterface": NAME,
         "ipMasqBackend": WORD,
         "mtu": NUMBER,
         "vlan": NUMBER,

@@ -377,9 +377,7 @@ def test_words_are_read_as_they_are_written(line: str) -> None:
 
 
 @pytest.mark.parametrize("backends", [("nftables",), ("iptables",), ("nftables", "iptables")])
-def test_s24_of_many_that_ask_for_one_port_at_once_one_gets_it(
-    host: Host, backends: tuple[str, ...]
-) -> None:
+def test_s24_of_many_that_ask_for_one_port_at_once_one_gets_it(host: Host, backends: tuple[str, ...]) -> None:
     one = host.node("c0")
     result = host.add(host.network(bridge()), one).to_json("1.1.0")
     mapping = {"portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp"}]}
