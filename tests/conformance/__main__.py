@@ -41,7 +41,8 @@ def main(arguments: list[str]) -> int:
     for area in areas():
         outcome += import_module(f"conformance.{area}").run(directory)
     for failure in outcome.failures:
-        print(failure)
+        # Cases may be about text that is none.
+        print(str(failure).encode(errors="backslashreplace").decode())
     for reason, count in sorted(outcome.reasons().items()):
         print(f"skipped {count}: {reason}")
     print(f"{outcome.passed} passed, {len(outcome.failures)} failed, {len(outcome.skipped)} skipped")
