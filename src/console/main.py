@@ -44,8 +44,11 @@ def main(program: Program, argv: Sequence[str] | None = None, out: Output | None
     """Run the command line `argv` (default: the process's) and give its exit code."""
     out = out or Output()
     out.where = program.name
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not program.verbs[0].name and words[:1] not in (["--version"], ["-version"]):
+        words.insert(0, "")  # the name of its one verb
     try:
-        code = _dispatch(program, list(sys.argv[1:] if argv is None else argv), out)
+        code = _dispatch(program, words, out)
         out.flush()
     except OutputClosed:
         _discard_output()

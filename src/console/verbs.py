@@ -65,6 +65,8 @@ class GlobalFlag:
 class Program:
     """A command with its verbs and the rules that differ between the programs of this project.
 
+    One that does one thing has one verb, without a name.
+
     `settings` turns the global flags that were given into the value that verbs find in
     `options.settings`. `failure` is the exit code of a failure that brings none of its own,
     `usage_failure` that of a command line that cannot be understood, `no_verb` that of one

@@ -86,7 +86,7 @@ def failed(checkout: Path, here: Path, line: str, *prefix: str) -> str:
         ("cnitool add lab", "Error: requires at least 2 arg(s), only received 1", "cnitool add NETWORK"),
         (
             "docker2aci busybox",
-            "Error: busybox: no such file or directory",
+            "Error: busybox: No such file or directory",
             "an image of a registry is docker://",
         ),
         ("acpush app.aci", "acpush: 1 arguments are not what is expected", "acpush IMAGE SIGNATURE NAME"),

@@ -9,13 +9,10 @@ namespaces of its own; `chroot` only changes its root: it has the host's network
 from __future__ import annotations
 
 import encodings.ascii  # noqa: F401 - PID 1 can load no codec any more once the host's root is gone
-import fcntl
-import struct
 
 from acbuild.engines import confine, root, supervision
 from acbuild.engines.workspace import Places, Workspace, stacked_or_copied
-from linux import clone, libc
-from linux.bare import socket
+from linux import clone, libc, loopback
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -24,8 +21,6 @@ if TYPE_CHECKING:
 
     from acbuild.engines import Command, Layers
     from acbuild.engines.supervision import Channel
-
-_SIOCSIFFLAGS, _IFF_UP = 0x8914, 1
 
 
 def run(layers: Layers, command: Command, *, confined: bool, say: Callable[[str], None]) -> int:
@@ -70,7 +65,7 @@ class _Init:
             libc.prctl(libc.PR_SET_DUMPABLE, 0)  # nothing in the image can look into this interpreter
             libc.sethostname("acbuild")
         if not self._command.network:
-            _bring_up_loopback()
+            loopback.bring_up()
         base, directory = self._workspace.mount()
         root.fill_base(base, masked=bool(self._filtered))
         if self._command.network and not root.mount_resolver(directory, base):
@@ -78,11 +73,3 @@ class _Init:
         root.mount_system(directory, base)
         confine.forbid_imports()
         root.pivot(directory)
-
-
-def _bring_up_loopback() -> None:
-    control = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-    try:
-        fcntl.ioctl(control.fileno(), _SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", _IFF_UP))
-    finally:
-        control.close()

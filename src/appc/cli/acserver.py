@@ -105,21 +105,15 @@ PROGRAM = Program(
 
 
 def main(argv: Sequence[str] | None = None, out: Output | None = None) -> int:
-    import sys
-
     from console.main import main as run
 
-    # The empty word is the name of the one verb.
-    return run(PROGRAM, ["", *(sys.argv[1:] if argv is None else argv)], out)
+    return run(PROGRAM, argv, out)
 
 
 def command() -> NoReturn:
     """The command as a process of its own."""
-    import sys
-
     from console.main import process
 
-    sys.argv.insert(1, "")
     process(PROGRAM)
 
 

@@ -34,10 +34,10 @@ class Proxies:
 
     def for_url(self, url: Url) -> Url | None:
         """The proxy for `url`. ValueError when the variable holds something else than an http address."""
-        from appc.http.url import parse
+        from appc.http.url import is_loopback, parse
 
         text = self._by_scheme[url.scheme]
-        if not text or _is_local(url.host) or any(_covers(rule, url) for rule in self._exempt):
+        if not text or is_loopback(url.host) or any(_covers(rule, url) for rule in self._exempt):
             return None
         variable = f"{url.scheme.upper()}_PROXY"
         try:
@@ -51,17 +51,6 @@ class Proxies:
 
 def _variable(environ: Mapping[str, str], name: str) -> str:
     return environ.get(name) or environ.get(name.upper(), "")
-
-
-def _is_local(host: str) -> bool:
-    import ipaddress
-
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _covers(rule: str, url: Url) -> bool:

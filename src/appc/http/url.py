@@ -108,3 +108,15 @@ def join(base: Url, reference: str) -> Url:
     if url.userinfo:
         raise ValueError("holds a user name or password")
     return url
+
+
+def is_loopback(host: str) -> bool:
+    """Whether the host is an address of loopback, or a name that must lead there (RFC 6761)."""
+    import ipaddress
+
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

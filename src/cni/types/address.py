@@ -28,6 +28,17 @@ def format_ip(packed: bytes) -> str:
     return f"::{high:x}:{low:x}"
 
 
+def is_loopback(host: str) -> bool:
+    """Whether what is sent to `host` stays on this one: 127.0.0.1.example.com is a name like any other."""
+    if host == "localhost":
+        return True
+    try:
+        packed = parse_ip(host)
+    except ValueError:
+        return False
+    return packed[0] == 127 if len(packed) == 4 else packed == bytes(15) + b"\x01"
+
+
 class Cidr:
     """An address with the length of its prefix, such as 10.1.2.3/16. The host part is kept."""
 

@@ -165,7 +165,7 @@ def _from_file(
     from oci import source
 
     if not os.path.exists(path):
-        raise OciError(f"{path}: no such file or directory", hint="an image of a registry is docker://NAME")
+        raise OciError(f"{path}: No such file or directory", hint="an image of a registry is docker://NAME")
     with source.opened(path, wanted, platform) as found:
         origin = _origin(path, wanted, found)
         return list(_convert(found.image, origin, _ids(found), options, found))

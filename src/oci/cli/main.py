@@ -40,24 +40,15 @@ PROGRAM = Program(
 
 
 def main(argv: Sequence[str] | None = None, out: Output | None = None) -> int:
-    import sys
-
     from console.main import main as run
 
-    words = list(sys.argv[1:] if argv is None else argv)
-    # The empty word is the name of the one verb.
-    given = words if words[:1] in (["--version"], ["-version"]) else ["", *words]
-    return run(PROGRAM, given, out or _Errors())
+    return run(PROGRAM, argv, out or _Errors())
 
 
 def command() -> NoReturn:
     """The command as a process of its own."""
-    import sys
-
     from console.main import process
 
-    if sys.argv[1:2] not in (["--version"], ["-version"]):
-        sys.argv.insert(1, "")
     process(PROGRAM, _Errors)
 
 

@@ -58,19 +58,7 @@ class Bound(Credentials):
 
 def may_carry_secrets(url: Url) -> bool:
     """Whether nobody on the way can read what is sent: https, or this very host."""
-    return url.scheme == "https" or is_loopback(url.host)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether the host is an address of loopback, or a name that must lead there (RFC 6761)."""
-    import ipaddress
-
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return url.scheme == "https" or urls.is_loopback(url.host)
 
 
 class Authenticator:
@@ -139,7 +127,7 @@ class Authenticator:
             url = urls.parse(realm)
         except ValueError as error:
             raise RegistryError(f"{shown}: the address of its token server {error}", status=401) from None
-        if url.scheme != "https" and not (self._insecure_http and is_loopback(url.host)):
+        if url.scheme != "https" and not (self._insecure_http and urls.is_loopback(url.host)):
             raise RegistryError(
                 f"{shown}: its token server {url.authority} is spoken to by plain http", status=401
             )

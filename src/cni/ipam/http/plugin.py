@@ -7,7 +7,7 @@ ADD. An ADD that is repeated carries the same key and gets the same answer.
 from __future__ import annotations
 
 from cni.errors import DECODING_FAILURE, CniError
-from cni.ipam import configured, deadline
+from cni.ipam import allocated, configured, deadline
 from cni.ipam.http.settings import Settings
 from cni.state import boot_id
 from cni.types import version as versions
@@ -18,8 +18,6 @@ TYPE_CHECKING = False  # not from typing: a plugin lives too short to import it
 if TYPE_CHECKING:
     from cni.ipam.http.client import Service
     from cni.request import Request
-
-NOT_ALLOCATED = 100  # CHECK: the attachment has no address
 
 
 def add(request: Request) -> Result:
@@ -81,13 +79,7 @@ def check(request: Request) -> None:
         return [each.address.address for each in judged(answer.body, settings.subnets, versions.LATEST).ips]
 
     found = deadline.within(settings.timeout, talk, f"the {settings}")
-    if not isinstance(found, list) or not found:
-        raise CniError(NOT_ALLOCATED, "no address is allocated", f"{request.container_id} {request.ifname}")
-    if request.prev_result is not None:
-        shown = {each.address.address for each in request.prev_result.ips}
-        wrong = [str(each) for each in found if each not in shown]
-        if wrong:
-            raise CniError(NOT_ALLOCATED, "what is allocated is not in prevResult", ", ".join(wrong))
+    allocated.check(request, found if isinstance(found, list) else [])
 
 
 def collect(request: Request) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from cni.types.address import Cidr, parse_ip
+from cni.types.address import Cidr, is_loopback
 
 TYPE_CHECKING = False  # not from typing: a plugin lives too short to import it
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Settings:
             raise ValueError(f"{ipam.path('socket')}: {self.socket!r} is not an absolute path")
         if self.socket and self.tls:
             raise ValueError(f"{ipam.path('socket')}: on a socket of this host the URL is an http one")
-        if not self.tls and not self.socket and not _is_loopback(self.host):
+        if not self.tls and not self.socket and not is_loopback(self.host):
             raise ValueError(
                 f"{ipam.path('url')}: without TLS anybody on the way could give out addresses; https, please"
             )
@@ -121,13 +121,3 @@ def _url(ipam: Fields) -> tuple[bool, str, int, str]:
         raise ValueError(f"{where}: its path holds characters that have to be percent-encoded")
     tls = parts.scheme == "https"
     return tls, host, port or (443 if tls else 80), parts.path.rstrip("/")
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        packed = parse_ip(host)
-    except ValueError:
-        return False
-    return packed[0] == 127 if len(packed) == 4 else packed == bytes(15) + b"\x01"

@@ -8,7 +8,7 @@ transaction was committed is undone by them. One killed before that never was.
 from __future__ import annotations
 
 from cni.errors import INVALID_CONFIG, PLUGIN_NOT_AVAILABLE, TRY_AGAIN_LATER, CniError
-from cni.ipam import configured, deadline, netnsmark
+from cni.ipam import allocated, configured, deadline, netnsmark
 from cni.ipam.sql.settings import settings as read_settings
 from cni.types.address import Cidr, format_ip, parse_ip
 from cni.types.result import DNS, IPConfig, Result, Route
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from cni.ipam.sql.settings import Settings
     from cni.request import Request
 
-NOT_ALLOCATED = 100  # CHECK: the attachment has no address
 _POD = ("K8S_POD_NAMESPACE", "K8S_POD_NAME")
 _ARGS = ("IP", *_POD, "K8S_POD_INFRA_CONTAINER_ID", "K8S_POD_UID")
 
@@ -66,13 +65,7 @@ def check(request: Request) -> None:
         read_settings(request),
         lambda leases, holder, _unsure: [format_ip(each) for each in leases.held(holder)],
     )
-    if not found:
-        raise CniError(NOT_ALLOCATED, "no address is allocated", f"{request.container_id} {request.ifname}")
-    if request.prev_result is not None:
-        shown = {each.address.address for each in request.prev_result.ips}
-        wrong = [str(each) for each in found if each not in shown]
-        if wrong:
-            raise CniError(NOT_ALLOCATED, "what is allocated is not in prevResult", ", ".join(wrong))
+    allocated.check(request, found)
 
 
 def delete(request: Request) -> None:

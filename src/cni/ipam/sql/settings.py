@@ -15,7 +15,7 @@ from __future__ import annotations
 import os
 
 from cni.fields import Fields
-from cni.types.address import parse_ip
+from cni.types.address import is_loopback
 
 TYPE_CHECKING = False  # not from typing: a plugin lives too short to import it
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Database:
         self.password_file: Final = fields.string("passwordFile")
         self.tls: Final = Tls(
             fields.mapping("tls"),
-            default_mode="disable" if self.socket or _is_local(self.host) else "verify-full",
+            default_mode="disable" if not self.host or is_loopback(self.host) else "verify-full",
         )
         self._check(fields)
 
@@ -184,14 +184,3 @@ def _from_url(url: str, path: str) -> dict[str, object]:
     if query:
         raise ValueError(f"{path}: unknown parameters {', '.join(sorted(query))}")
     return found
-
-
-def _is_local(host: str) -> bool:
-    """Whether it stays on this host: 127.0.0.1.example.com is a name like any other."""
-    if host == "localhost" or not host:
-        return True
-    try:
-        packed = parse_ip(host)
-    except ValueError:
-        return False
-    return packed[0] == 127 if len(packed) == 4 else packed == bytes(15) + b"\x01"

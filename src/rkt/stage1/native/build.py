@@ -11,10 +11,9 @@ from __future__ import annotations
 import encodings.ascii  # noqa: F401 - PID 1 cannot load the codec any more once the host's root is gone
 import fcntl
 import os
-import struct
 
-from linux import capabilities, cgroups, libc, namespaces
-from linux.bare import signal, socket
+from linux import capabilities, cgroups, libc, loopback, namespaces
+from linux.bare import signal
 from linux.named_tuple import NamedTuple
 from rkt.stage1 import confinement, stub
 from rkt.stage1.native import messages, rootfs
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
     from rkt.stage1.confinement import Confinement
     from rkt.stage1.native.plan import AppPlan
 
-_SIOCSIFFLAGS, _IFF_UP = 0x8914, 1
 # NOROOT and its lock: executing something as user 0 gives no capability (capabilities(7)).
 _ROOT_IS_NOBODY = 0x3
 
@@ -81,7 +79,7 @@ def _build(setup: PodSetup, parent: Socket) -> None:
     os.umask(0o022)
     libc.sethostname(setup.hostname)
     if not setup.host_network:
-        _bring_up_loopback()
+        loopback.bring_up()
     sys_fd = fds.pop(0) if setup.host_network else None
     journal_fd = fds.pop(0) if setup.journal else None
     rootfs.enter_empty_root(sys_fd, journal_fd, mask=setup.mask, sysctls=setup.sysctls)
@@ -125,12 +123,3 @@ def _idle() -> NoReturn:
     libc.close_range(1)
     fcntl.fcntl(0, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
     os.execve("/proc/self/fd/0", ["rkt-init"], {})
-
-
-def _bring_up_loopback() -> None:
-    """Set `lo` of the pod's network namespace up: by ioctl, as netlink would be one more module to load."""
-    control = socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
-    try:
-        fcntl.ioctl(control.fileno(), _SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", _IFF_UP))
-    finally:
-        control.close()
