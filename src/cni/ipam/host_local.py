@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from cni.request import Request
 
 NAME = "host-local"
-# A kubelet names the pod; without `IgnoreUnknown` any other key is refused.
-_ARGUMENTS = ("IP", "K8S_POD_NAME", "K8S_POD_NAMESPACE")
+# A kubelet names the pod, and MAC is for the plugin before; without `IgnoreUnknown` other keys are refused.
+_ARGUMENTS = ("IP", "MAC", "K8S_POD_NAME", "K8S_POD_NAMESPACE")
 NOT_ALLOCATED = 100  # CHECK: the attachment has no address
 
 

@@ -67,7 +67,7 @@ def collect(request: Request) -> None:
 def _addresses(request: Request) -> list[tuple[Cidr, bytes | None]]:
     """(address, gateway) of an attachment: what the runtime asks for, else the arguments, else configured."""
     found = _configured(request)
-    arguments = request.cni_args(("IP", "GATEWAY"))
+    arguments = request.cni_args(("IP", "GATEWAY", "MAC"))  # the last is for the plugin before
     found += [(Cidr.parse(text.strip()), None) for text in _listed(arguments.get("IP", ""))]
     for gateway in [parse_ip(text.strip()) for text in _listed(arguments.get("GATEWAY", ""))]:
         found = [(each, gateway if each.contains(gateway) else old) for each, old in found]

@@ -493,9 +493,9 @@ def test_hardware_addresses_by_who_asks(host: Host) -> None:
     for number, wanted in ((3, "01"), (2, "02"), (1, "03")):
         node = host.node(f"c{number}")
         options = dict(list(macs.items())[3 - number :])
-        request(
-            host, "ADD", bridge(**options) | {"name": "n"}, node, args="IgnoreUnknown=1;MAC=02:00:00:00:00:03"
-        )
+        arguments = "MAC=02:00:00:00:00:03;IP=10.22.0.9"[: None if number == 1 else 21]
+        given = request(host, "ADD", bridge(**options) | {"name": "n"}, node, args=arguments)
+        assert (str(given.ips[0].address) == "10.22.0.9/24") == (number == 1)
         assert links(node)["eth0"]["address"] == f"02:00:00:00:00:{wanted}"
 
 

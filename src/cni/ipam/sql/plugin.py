@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from cni.request import Request
 
 _POD = ("K8S_POD_NAMESPACE", "K8S_POD_NAME")
-_ARGS = ("IP", *_POD, "K8S_POD_INFRA_CONTAINER_ID", "K8S_POD_UID")
+_ARGS = ("IP", "MAC", *_POD, "K8S_POD_INFRA_CONTAINER_ID", "K8S_POD_UID")
 
 
 def add(request: Request) -> Result:
