@@ -19,8 +19,6 @@ if TYPE_CHECKING:
 
 #: In the context of a build whose files belong to subordinate IDs.
 MARK = "subordinate"
-_PASSED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
-_WAITED = (signal.SIGCHLD, *_PASSED)
 #: What the kernel shows for owners that the user namespace has no ID for.
 OVERFLOW = 65534
 
@@ -64,13 +62,14 @@ def enter(*, say: Callable[[str], None]) -> None:
     """
     if os.geteuid() == 0:
         return
+    from acbuild import waiting
     from linux import clone, process
 
     uid, gid = os.geteuid(), os.getegid()
     ranges = _ranges(uid)
     parent = os.getpid()
     going, go = os.pipe()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _WAITED)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, waiting.WAITED)
     try:
         child = clone.clone(namespaces.NEWUSER | namespaces.NEWNS)
     except OSError as error:
@@ -98,19 +97,8 @@ def enter(*, say: Callable[[str], None]) -> None:
         os.write(go, b"g")
     finally:
         os.close(go)
-    os._exit(_wait(child))
-
-
-def _wait(child: int) -> int:
-    while True:
-        number = signal.sigwaitinfo(_WAITED).si_signo
-        if number != signal.SIGCHLD:
-            os.kill(child, number)
-            continue
-        done, status = os.waitpid(child, os.WNOHANG)
-        if done:
-            code = os.waitstatus_to_exitcode(status)
-            return code if code >= 0 else 128 - code
+    code = waiting.wait(child)
+    os._exit(code if code >= 0 else 128 - code)
 
 
 def _ranges(uid: int) -> tuple[tuple[int, int], tuple[int, int]] | None:

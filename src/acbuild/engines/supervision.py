@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+from acbuild import waiting
 from acbuild.engines import NotRun
 from acbuild.errors import AcbuildError
 from linux import clone, libc, process
@@ -17,13 +18,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import NoReturn
-
-#: Passed on to the command, wherever they come from.
-PASSED = tuple(
-    getattr(signal, name) for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT", "SIGUSR1", "SIGUSR2")
-)
-WAITED = (signal.SIGCHLD, *PASSED)
-_LOOK_AGAIN = 1  # second
 
 
 class NoNamespaces(AcbuildError):
@@ -73,7 +67,7 @@ def run(kinds: int, life: Callable[[Channel], NoReturn], *, say: Callable[[str],
     """
     told, telling = os.pipe()
     alive, living = os.pipe()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, WAITED)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, waiting.WAITED)
     try:
         try:
             pid = clone.clone(kinds)
@@ -85,7 +79,7 @@ def run(kinds: int, life: Callable[[Channel], NoReturn], *, say: Callable[[str],
         telling = -1
         with open(told, "rb", closefd=False) as stream:
             messages = stream.read()
-        code = _wait(pid)
+        code = waiting.wait(pid)
         _judge(messages, say)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
@@ -127,7 +121,7 @@ def be_init(become: Callable[[], NoReturn], channel: Channel) -> NoReturn:
             os._exit(127)
     channel.close()
     while True:
-        number = signal.sigwaitinfo(WAITED).si_signo
+        number = signal.sigwaitinfo(waiting.WAITED).si_signo
         if number != signal.SIGCHLD:
             os.kill(child, number)
             continue
@@ -155,16 +149,3 @@ def _judge(messages: bytes, say: Callable[[str], None]) -> None:
             raise AcbuildError(text, hint=hint or None)
         else:
             raise NotRun(text, missing=kind == "127", hint=hint or None)
-
-
-def _wait(pid: int) -> int:
-    """Wait for the child `pid`, and pass signals on to it meanwhile; its exit code, or minus a signal."""
-    while True:
-        # With a deadline: another thread, if the caller has any, may have been given the signal of the end.
-        told = signal.sigtimedwait(WAITED, _LOOK_AGAIN)
-        if told is None or told.si_signo == signal.SIGCHLD:
-            done, status = os.waitpid(pid, os.WNOHANG)
-            if done:
-                return os.waitstatus_to_exitcode(status)
-        else:
-            os.kill(pid, told.si_signo)
