@@ -193,7 +193,7 @@ def _in_process(directory: Path, rounds: int) -> str:
 
         return call
 
-    Socket.send = timed("netlink", Socket.send)  # type: ignore[method-assign]
+    Socket.send = timed("netlink", Socket.send)  # type: ignore[assignment,method-assign]
     os.fsync = timed("fsync", os.fsync)  # type: ignore[assignment]
     config = {"cniVersion": "1.0.0", "name": "bench-within", **_bridge("within", directory)}
     variables = {"CNI_CONTAINERID": "bench", "CNI_NETNS": _NETNS, "CNI_IFNAME": "eth0", "CNI_PATH": OURS}

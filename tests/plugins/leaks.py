@@ -23,7 +23,9 @@ _PREFIXES = ("rkt", "cni", "appc", "acbuild", "actool")
 _STATE = "/run/rkt-platform"
 _OWN_DIRECTORIES = ("/run", "/run/netns", "/run/lock", _STATE, f"{_STATE}/cni", f"{_STATE}/pods")
 # What stays on a host for good: the places for state, without any state in them.
-_LOCKS = tuple(f"{_STATE}/{name}.lock" for name in ("network", "cni-nft", "cni-bridge", "cni-iptables"))
+_LOCKS = tuple(
+    f"{_STATE}/{name}.lock" for name in ("network", "cni-nft", "cni-bridge", "cni-iptables", "cni-portmap")
+)
 _PLACES = (_STATE, f"{_STATE}/cni", f"{_STATE}/pods", *_LOCKS)
 _SHARED_DIRECTORIES = ("/tmp", "/dev/shm", "/var/lib", "/etc")
 # A process that was told to end gets this many seconds to do so before it counts as left behind.
