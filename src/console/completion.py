@@ -135,6 +135,13 @@ def _verbs(program: Program, before: Sequence[str], last: str) -> list[str]:
     return [f"{name}\t{summary}" for name, summary in found.items()]
 
 
+def _topics(program: Program, last: str) -> list[str]:
+    from console import help as help_texts
+
+    named = [(name, help_texts.topic(program, name).split("\n", 1)[0]) for name in help_texts.topics(program)]
+    return [f"{name}\t{summary}" for name, summary in named if name.startswith(last)]
+
+
 def _flags_of_program(program: Program, last: str) -> list[str]:
     if not last.startswith("-"):
         return []
@@ -172,8 +179,10 @@ def _of_verb(
             f"{option}\t{help_texts.help_text(action)}" for option, action in shown if option.startswith(last)
         ] + _flags_of_program(program, last)
     places = list(help_texts.positionals(parser))
-    given = len([word for word in before if not word.startswith("-")])
-    place = places[min(given, len(places) - 1)] if places else None
+    words = [word for word in before if not word.startswith("-")]
+    place = places[min(len(words), len(places) - 1)] if places else None
+    if place is not None and help_texts.placeholder(place).startswith("COMMAND"):
+        return _verbs(program, words, last) + ([] if words else _topics(program, last))
     return _values(program, place, last, flags) if place is not None else []
 
 

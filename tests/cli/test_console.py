@@ -224,6 +224,8 @@ def test_only_the_module_of_the_verb_is_imported(prog: list[str]) -> None:
     [
         (["go"], ["good"]),
         (["fam", ""], ["one"]),
+        (["help", "co"], ["completion", "colours"]),
+        (["help", "fam", ""], ["one"]),
         (["--d"], ["--dir=", "--debug"]),
         (["good", "--fu"], ["--full"]),
         (["good", "ab"], ["abc", "abd"]),
