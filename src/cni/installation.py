@@ -22,9 +22,11 @@ _TEXT = '''\
 #!{python} -ISs
 """rkt-platform CNI plugin launcher: runs the built-in plugin of the name it is called by."""
 
+import gc
 import os
 import sys
 
+gc.set_threshold(20_000)
 sys.path.insert(0, {root!r})
 
 from cni.plugin import main
