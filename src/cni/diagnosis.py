@@ -11,6 +11,7 @@ import os
 from cni import config, state
 from cni.errors import CniError
 from cni.fields import Fields
+from cni.types.version import LATEST
 from linux.probes import FAIL, OK, WARN, Finding
 
 TYPE_CHECKING = False
@@ -104,10 +105,20 @@ def leftovers(known: Sequence[Known], leases: str = "") -> list[Finding]:
 
 def _readiness(network: NetworkConfig, runtime: Runtime) -> list[Finding]:
     try:
-        runtime.status(network)
+        runtime.status(_with_status(network, runtime))
     except CniError as failed:
         return [Finding(network.name, FAIL, f"not ready: {failed}", failed.hint or "")]
     return []
+
+
+def _with_status(network: NetworkConfig, runtime: Runtime) -> NetworkConfig:
+    """The network in the version that has STATUS, if all of its plugins speak it, whatever its own is."""
+    kinds = {plugin.type for plugin in network.plugins}
+    kinds |= {Fields(plugin.config).mapping("ipam").string("type") for plugin in network.plugins}
+    if not all(LATEST in runtime.supported_versions(kind) for kind in kinds if kind):
+        return network
+    plugins = [config.PluginConfig(each.type, each.config, version=LATEST) for each in network.plugins]
+    return config.NetworkConfig(network.name, plugins, version=LATEST, data=network.data, path=network.path)
 
 
 def _remedy(problem: CniError) -> str:

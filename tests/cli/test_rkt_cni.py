@@ -164,6 +164,8 @@ def test_doctor_says_what_is_wrong_and_what_mends_it(node: Node) -> None:
     node.network("lost", {"type": "nope"})
     node.network("full", {"type": "debug", "fail": {"STATUS": {"code": 50, "msg": "no address left"}}})
     (node.networks / "bad.conflist").write_text("{")
+    ipam = '{"type": "host-local"}'
+    (node.networks / "old.conf").write_text(f'{{"name": "old", "type": "ptp", "ipam": {ipam}}}')
     results = Path("/var/lib/cni/results")
     results.mkdir(parents=True, exist_ok=True)
     (results / "net1-c9-eth0").write_text("")
@@ -178,6 +180,7 @@ def test_doctor_says_what_is_wrong_and_what_mends_it(node: Node) -> None:
     assert "failed to find plugin 'nope'" in by_name["lost"][0]["text"]
     assert "CNI_PATH" in by_name["lost"][0]["remedy"]
     assert "no address left" in by_name["full"][0]["text"]
+    assert "no IP ranges specified" in by_name["old"][0]["text"], "of a version before STATUS"
     assert "bad.conflist" in by_name["configuration"][0]["text"]
     assert "net1-c9-eth0" in by_name["cache"][0]["text"]
     text = node.rkt("doctor", code=254).stdout
