@@ -276,8 +276,9 @@ def test_leases_of_the_reference_plugin_are_kept_and_released(tmp_path: Path) ->
 def test_a_garbled_hint_starts_from_the_beginning(tmp_path: Path) -> None:
     node = Node(tmp_path, subnet="10.22.0.0/24")
     (node.directory / "net1").mkdir(parents=True)
-    (node.directory / "net1/last_reserved_ip.0").write_text("not an ip")
+    (node.directory / "net1/last_reserved_ip.0").write_text("not an ip address")
     assert node.call("ADD") == ["10.22.0.2/24"]
+    assert node.files()["last_reserved_ip.0"] == "10.22.0.2"
     node.clear("a")
 
 
