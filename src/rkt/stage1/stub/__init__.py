@@ -2,7 +2,7 @@
 
 `exec` is what a confined process becomes for an instant before it becomes the app: the file that the app can
 see as the one it was started from (/proc/self/exe of `#!/proc/self/exe`, CVE-2019-5736) is then an anonymous,
-sealed file of 300 bytes, and never the host's interpreter. `wait` holds the lock of a `fly` pod while its app
+sealed file of 260 bytes, and never the host's interpreter. `wait` holds the lock of a `fly` pod while its app
 runs, in a few kilobytes where an interpreter takes megabytes. `idle` is PID 1 of a pod.
 
 Their sources are the assembler files beside this module; a test assembles them and compares.
