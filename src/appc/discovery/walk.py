@@ -184,12 +184,3 @@ def check(manifest: ImageManifest, name: str, labels: Mapping[str, str]) -> None
                 f'requested value for label "{label}": "{value}" '
                 f'differs from fetched aci label value: "{has}"'
             )
-
-
-def matches(manifest: ImageManifest, name: str, labels: Mapping[str, str]) -> bool:
-    """Whether `check` is content."""
-    try:
-        check(manifest, name, labels)
-    except WrongImage:
-        return False
-    return True

@@ -15,8 +15,6 @@ REACHABLE, STALE, NO_ARP, PERMANENT = 0x02, 0x04, 0x40, 0x80
 _NEW, _DELETE, _GET = 28, 29, 30
 _HEADER = Struct("=BxHiHBB")
 _DST, _MAC = 1, 2
-_BRIDGE = 7
-_OF_MASTER = 0x04
 
 
 class Neighbour:
@@ -44,14 +42,6 @@ def delete(index: int, address: str) -> wire.Request:
     family, raw = wire.pack_address(address)
     body = _HEADER.pack(family, 0, index, 0, 0, 0) + wire.attribute(_DST, raw)
     return wire.Request(_DELETE, 0, body, f"delete neighbour {address}")
-
-
-def add_forwarding(index: int, mac: str) -> wire.Request:
-    """Frames for `mac` leave the bridge by its port `index`, for good."""
-    body = _HEADER.pack(_BRIDGE, 0, index, PERMANENT, _OF_MASTER, 0) + wire.attribute(
-        _MAC, wire.pack_mac(mac)
-    )
-    return wire.Request(_NEW, wire.CREATE | wire.REPLACE, body, f"add forwarding entry {mac}")
 
 
 def neighbours(socket: Socket, index: int = 0, *, family: int = 0) -> list[Neighbour]:

@@ -248,7 +248,7 @@ def test_elements_change_their_value_in_one_transaction(kernel: Socket) -> None:
     new = Element((6, 80), ("10.0.0.9", 80), "another")
     Transaction(*o.delete_elements(PORTS4, [new]), *o.add_elements(PORTS4, [new])).commit(kernel)
     assert listing.elements(kernel, PORTS4) == [new]
-    Transaction(o.flush_set(PORTS4), o.flush_set(VERDICTS)).commit(kernel)
+    Transaction(*o.delete_elements(PORTS4, [new])).commit(kernel)
     assert listing.elements(kernel, PORTS4) == []
 
 

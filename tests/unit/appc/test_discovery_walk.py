@@ -118,8 +118,8 @@ def test_name_and_every_label_must_match_afterwards() -> None:
         b'{"acKind":"ImageManifest","acVersion":"0.8.11","name":"example.com/app",'
         b'"labels":[{"name":"version","value":"1.0"},{"name":"extra","value":"x"}]}'
     )
-    assert walk.matches(manifest, "example.com/app", {"version": "1.0"})
-    assert walk.matches(manifest, "example.com/app", {})
+    walk.check(manifest, "example.com/app", {"version": "1.0"})
+    walk.check(manifest, "example.com/app", {})
     with pytest.raises(walk.WrongImage, match=r'"example.com/other" expected but "example.com/app" found'):
         walk.check(manifest, "example.com/other", {})
     with pytest.raises(walk.WrongImage, match=r'requested label "os" not provided'):

@@ -168,12 +168,6 @@ def delete_elements(target: Set, elements: Sequence[Element]) -> list[wire.Reque
     return _elements(DELETE_ELEMENT, 0, target, encoded, what)
 
 
-def flush_set(target: Set) -> wire.Request:
-    """Delete all elements of a set."""
-    parts = wire.text(1, target.table), wire.text(2, target.name)
-    return _request(DELETE_ELEMENT, 0, target.family, f"flush set {target.table} {target.name}", *parts)
-
-
 def encode_element(target: Set, element: Element) -> bytes:
     parts = [expressions.data(1, types.pack(target.keys, element.key))]
     if target.values == ("verdict",):
