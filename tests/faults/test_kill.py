@@ -49,9 +49,6 @@ def leftovers(rkt: Rkt) -> list[str]:
     return found
 
 
-Setup = "Callable[[Rkt, Path], list[str]]"
-
-
 def _fetch(rkt: Rkt, image: Path) -> list[str]:
     return rkt.argv("--insecure-options=image", "fetch", image)
 
