@@ -144,8 +144,14 @@ def _topic(program: Program, name: str) -> str:
         ".SH NAME",
         f"{_text(f'{program.name}-{name}')} \\- {_text(title)}",
         ".SH DESCRIPTION",
-        *_literal(text.strip("\n")),
     ]
+    for block in text.strip("\n").split("\n\n"):
+        rows = block.split("\n")
+        prose = next((place for place, row in enumerate(rows) if row.startswith(" ")), len(rows))
+        if prose:
+            lines += [".PP", *map(_text, rows[:prose])]
+        if rows[prose:]:  # a table, as wide as a terminal
+            lines += [".PP", ".in 0", ".nf", *map(_text, rows[prose:]), ".fi", ".in"]
     return "\n".join(lines) + "\n"
 
 
