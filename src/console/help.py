@@ -24,8 +24,9 @@ EXAMPLES = """\
 _WIDTH = 80
 
 
-def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("words", metavar="COMMAND|TOPIC", nargs="*", help="a command or a topic")
+def arguments(parser: argparse.ArgumentParser, *, with_topics: bool = True) -> None:
+    metavar, text = ("COMMAND|TOPIC", "a command or a topic") if with_topics else ("COMMAND", "a command")
+    parser.add_argument("words", metavar=metavar, nargs="*", help=text)
 
 
 def run(options: argparse.Namespace, out: Output) -> int:

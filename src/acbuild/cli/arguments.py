@@ -45,7 +45,9 @@ class Syntax(NamedTuple):
         """Tell the parser, which only help, man page and completion use."""
         parser.usage = " ".join(filter(None, ("[flags]" if self.flags else "", self.words)))
         if self.words:
-            parser.add_argument("words", metavar=self.words.strip("[]"), nargs="*", help=self.help)
+            only = self.words[0] == "[" and self.words.find("]") == len(self.words) - 1
+            metavar = self.words[1:-1] if only else self.words
+            parser.add_argument("words", metavar=metavar, nargs="*", help=self.help)
         for flag in self.flags:
             if flag.metavar:
                 choices = flag.choices or None

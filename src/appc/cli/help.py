@@ -19,7 +19,7 @@ EXAMPLES = """\
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    console_help.arguments(parser)
+    console_help.arguments(parser, with_topics=False)
 
 
 def run(options: argparse.Namespace, out: Output) -> int:

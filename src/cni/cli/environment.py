@@ -33,6 +33,7 @@ _DIGEST = 10  # bytes of it make a container ID
 
 def operands(parser: argparse.ArgumentParser) -> None:
     """The arguments of the verbs that work on a namespace."""
+    parser.usage = "[flags] NET NETNS"
     parser.add_argument("network", metavar="NET", nargs="?", help="the name of a network")
     parser.add_argument("netns", metavar="NETNS", nargs="?", help="the path of a network namespace")
     # Go's cnitool takes more arguments than it looks at; so do scripts written for it.
