@@ -35,7 +35,7 @@ CHAINED: dict[str, dict[str, Any]] = {
 # Plugins that make the container's interface, with what they need besides an IPAM plugin. What is there of
 # the host for them is in `make_devices`.
 FIRST: dict[str, dict[str, Any]] = {
-    "bridge": {"bridge": "br0", "isGateway": True, "macspoofchk": True, "ipMasq": True},
+    "bridge": {"bridge": "br0", "isGateway": True, "macspoofchk": True, "arpspoofchk": True, "ipMasq": True},
     "flannel": {},
     "ptp": {"ipMasq": True},
     "host-device": {"device": "lan0"},
