@@ -200,4 +200,5 @@ def _values(program: Program, action: argparse.Action, last: str, flags: dict[st
         return []
     module, _, function = source.partition(":")
     found = getattr(__import__(module, fromlist=[function]), function)(program.settings(flags))
-    return [line for line in found if line.startswith(last)]
+    fitting = [line for line in found if line.startswith(last)]
+    return fitting or ([FILES] if last.startswith((".", "/", "~")) else [])

@@ -229,6 +229,7 @@ def test_only_the_module_of_the_verb_is_imported(prog: list[str]) -> None:
         (["--d"], ["--dir=", "--debug"]),
         (["good", "--fu"], ["--full"]),
         (["good", "ab"], ["abc", "abd"]),
+        (["good", "./a"], [":files"]),
         (["good", "--file", ""], [":files"]),
         (["good", "--file="], [":files"]),
         (["--dir=/d", "good", "ab"], ["abc", "abd"]),
