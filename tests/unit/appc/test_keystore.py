@@ -93,7 +93,9 @@ def test_a_file_named_after_another_key_is_an_error(store: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    "data", [b"rubbish", Owner().public(), armor(Owner().public() * 2, "PUBLIC KEY BLOCK")]
+    "data",
+    [b"rubbish", Owner().public(), armor(Owner().public() * 2, "PUBLIC KEY BLOCK")],
+    ids=["rubbish", "not armored", "two keys"],
 )
 def test_a_file_that_holds_no_single_armored_key_is_an_error(store: Store, data: bytes) -> None:
     store.put(store.local, "prefix.d/example.com", store.owners[0], data=data)
