@@ -32,7 +32,7 @@ def begin(
         if mode == OCI:
             from acbuild import begin_oci
 
-            begin_oci.fill(new.path, start, insecure=insecure, say=say)
+            begin_oci.fill(settings, new.path, start, insecure=insecure, say=say)
         else:
             _fill(settings, new.path, start, insecure=insecure, say=say)
         rootless.mark(new.path)

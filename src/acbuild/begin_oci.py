@@ -16,12 +16,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from acbuild.settings import Settings
     from oci.image import Image
 
 DOCKER = "docker://"
 
 
-def fill(context: str, start: str, *, insecure: bool, say: Callable[[str], None]) -> None:
+def fill(settings: Settings, context: str, start: str, *, insecure: bool, say: Callable[[str], None]) -> None:
     """Put the image that START means into the new `context`."""
     directory = f"{context}/{CURRENT}"
     build = Build(context, -1, OCI)
@@ -32,7 +33,7 @@ def fill(context: str, start: str, *, insecure: bool, say: Callable[[str], None]
     elif start.startswith(DOCKER):
         from acbuild import fetch
 
-        with fetch.from_registry(start, insecure=insecure) as (image, uri):
+        with fetch.from_registry(settings, start, insecure=insecure) as (image, uri):
             _image(build, image, oci_image.LATEST)
             provenance.note(build, uri, {"sha256": image.descriptor.digest.hex})
     elif is_path(start):

@@ -23,6 +23,11 @@ class Settings(NamedTuple):
     local_config: str = "/etc/rkt"
 
     @property
+    def config_dirs(self) -> tuple[str, str]:
+        """rkt's directories of configuration, the weakest first."""
+        return self.system_config, self.local_config
+
+    @property
     def free(self) -> bool:
         """Whether the command works on files of its own instead of a build in progress."""
         return bool(self.source or self.target)

@@ -43,12 +43,14 @@ class Keys(NamedTuple):
 
 def key_client(settings: GlobalOptions, *, allow_http: bool = False) -> Client:
     """A web client for keys: `pubkey` among the insecure options allows http and unproved servers."""
+    from appc.http.certificates import Certificates
     from appc.http.client import Client
     from rkt.config.merged import load
 
     lax = "pubkey" in settings.insecure
     return Client(
         load(settings.config_dirs()).credentials(),
+        certificates=Certificates.of(settings.config_dirs()),
         insecure_http=allow_http or lax,
         insecure_tls=lax or "tls" in settings.insecure,
         agent="rkt",

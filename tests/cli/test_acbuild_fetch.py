@@ -145,8 +145,8 @@ def test_wrong_id_and_size_of_a_dependency(acbuild: Acbuild, publisher: Publishe
     assert (acbuild.rootfs / "file").exists()
 
 
-@pytest.mark.parametrize("mode", ["appc", "oci"])
-def test_an_image_of_a_registry(acbuild: Acbuild, open_registry: Docker, mode: str) -> None:
+def sent(acbuild: Acbuild, registry: Docker) -> str:
+    """An image in `registry`: its name."""
     if shutil.which("skopeo") is None:
         pytest.skip("needs skopeo")
     (acbuild.directory / "tree").mkdir()
@@ -155,9 +155,15 @@ def test_an_image_of_a_registry(acbuild: Acbuild, open_registry: Docker, mode: s
     acbuild("set-exec", "/file", "argument")
     acbuild("write", "a.tar")
     acbuild("end")
-    name = f"{open_registry.host}/some/image:1.0"
+    name = f"{registry.host}/some/image:1.0"
     copy = ["skopeo", "copy", "--quiet", "--dest-tls-verify=false", "oci-archive:a.tar", f"docker://{name}"]
     subprocess.run(copy, cwd=acbuild.directory, check=True)
+    return name
+
+
+@pytest.mark.parametrize("mode", ["appc", "oci"])
+def test_an_image_of_a_registry(acbuild: Acbuild, open_registry: Docker, mode: str) -> None:
+    name = sent(acbuild, open_registry)
     acbuild("begin", f"--build-mode={mode}", f"docker://{name}", code=1)  # plain http needs a word
     acbuild("begin", f"--build-mode={mode}", "--insecure", f"docker://{name}")
     assert (acbuild.rootfs / "file").read_text() == "from a registry\n"
@@ -169,3 +175,20 @@ def test_an_image_of_a_registry(acbuild: Acbuild, open_registry: Docker, mode: s
     inputs = (acbuild.directory / ".acbuild/currentaci/inputs").read_text()
     assert f"docker://{name}@sha256:" in inputs
     assert not [entry for entry in os.listdir(acbuild.directory) if entry.startswith("acbuild-")]
+
+
+def test_registries_are_reached_as_rkt_is_configured(acbuild: Acbuild, open_registry: Docker) -> None:
+    """A mirror in registries.d, without TLS, for a registry that is nowhere; then one that is blocked."""
+    sent(acbuild, open_registry)
+    directory = acbuild.directory / "etc/registries.d"
+    directory.mkdir(parents=True)
+    rule = {"rktKind": "registries", "rktVersion": "v1", "registries": ["registry.invalid"]}
+    local = f"--local-config={acbuild.directory}/etc"
+    start = "docker://registry.invalid/image:1.0"
+    (directory / "a.json").write_text(json.dumps(rule | {"mirrors": [f"http://{open_registry.host}/some"]}))
+    for mode in ("appc", "oci"):
+        acbuild(local, "begin", f"--build-mode={mode}", start)
+        assert (acbuild.rootfs / "file").read_text() == "from a registry\n"
+        acbuild("end")
+    (directory / "a.json").write_text(json.dumps(rule | {"blocked": True}))
+    assert "blocked" in acbuild(local, "begin", start, code=1).stderr

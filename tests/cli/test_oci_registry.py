@@ -153,6 +153,25 @@ def test_the_policy_of_the_host(host: Host, make_layout: MakeLayout, busybox: Pa
     assert [one["blocked"] for one in shown if one["rktKind"] == "registries"] == [True]
 
 
+def test_an_authority_of_ones_own_in_certs_d(
+    host: Host, make_layout: MakeLayout, busybox: Path, authority: Authority
+) -> None:
+    """For this host alone, for fetch and for push; the system does not know it."""
+    host.send(make_layout(base(busybox), Cmd=["/bin/echo", "ran"]), "team/app:1")
+    name = host.name("team/app:1")
+    stranger = {"SSL_CERT_FILE": str(authority.other_certificate)}
+    refused = host.rkt(ANY, "fetch", name, environment=stranger, code=254)
+    assert "certificate is not accepted" in refused.stderr
+    assert "certs.d" in refused.stderr
+    place = host.etc / "certs.d" / host.registry.host
+    place.mkdir(parents=True)
+    (place / "ours.crt").write_bytes(authority.bundle.read_bytes())
+    host.rkt(ANY, "fetch", name, environment=stranger)
+    host.rkt("image", "push", name, host.name("team/app:2"), environment=stranger)
+    (place / "ours.crt").write_text("nothing of the kind")
+    assert f"{place}/ours.crt: is no certificate" in host.rkt(ANY, "fetch", name, code=254).stderr
+
+
 def test_signatures_made_by_skopeo(
     host: Host,
     make_layout: MakeLayout,

@@ -34,7 +34,10 @@ def image(
 ) -> Iterator[tuple[BinaryIO, str]]:
     """``with image(settings, start, …) as (file, uri)``: the ACI that `start` names, and where it is from."""
     if start.startswith(DOCKER):
-        with from_registry(start, insecure=insecure) as (found, uri), _converted(found, start, say) as file:
+        with (
+            from_registry(settings, start, insecure=insecure) as (found, uri),
+            _converted(found, start, say) as file,
+        ):
             yield file, uri
         return
     from acbuild.fetch.stores import Stores
@@ -111,12 +114,14 @@ def dependencies(
 
 
 @contextmanager
-def from_registry(start: str, *, insecure: bool) -> Iterator[tuple[Image, str]]:
-    """``with from_registry("docker://NAME", …) as (image, uri)``: pulled, for this host."""
+def from_registry(settings: Settings, start: str, *, insecure: bool) -> Iterator[tuple[Image, str]]:
+    """``with from_registry(settings, "docker://NAME", …) as (image, uri)``: pulled, for this host.
+
+    Mirrors, logins and certificates are those that rkt is configured with.
+    """
     from acbuild.scratch import scratch
     from oci.blobs import BlobDirectory
-    from oci.registry import pull
-    from oci.registry.settings import Settings as RegistrySettings
+    from oci.registry import configured, pull
     from oci.types.platform import Platform
     from oci.types.reference import Reference
 
@@ -126,8 +131,13 @@ def from_registry(start: str, *, insecure: bool) -> Iterator[tuple[Image, str]]:
         raise AcbuildError(f"{start}: {error}") from None
     with scratch() as directory:
         blobs = BlobDirectory(directory, trusted=True, durable=False)
-        settings = RegistrySettings(plain_http=insecure)
-        pulled = pull.pull(reference, blobs, Platform.of_host(), settings=settings)
+        pulled = pull.pull(
+            reference,
+            blobs,
+            Platform.of_host(),
+            settings=configured.settings(settings.config_dirs, plain_http=insecure),
+            logins=configured.logins(settings.config_dirs),
+        )
         yield pulled.image, f"{start.partition('@')[0]}@{pulled.image.descriptor.digest}"
 
 

@@ -34,11 +34,15 @@ def download(
 
     Unless the stores are insecure, the signature must be by a key that rkt trusts for the name.
     """
-    from acbuild.fetch.credentials import load
+    from appc.http.certificates import Certificates
+    from appc.settings.auth import load
 
     if stores.insecure:
         say(f"warning: {name}: its signature is not checked")
-    with Client(load(stores.config), insecure_http=stores.insecure, agent="acbuild") as client:
+    certificates = Certificates.of(stores.config)
+    with Client(
+        load(stores.config), certificates=certificates, insecure_http=stores.insecure, agent="acbuild"
+    ) as client:
         endpoint = _endpoint(client, name, labels)
         try:
             return _fetch(client, stores, endpoint, name, labels, wanted, say)

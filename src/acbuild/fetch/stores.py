@@ -49,8 +49,7 @@ class Stores:
     @classmethod
     def of(cls, settings: Settings, *, insecure: bool) -> Stores:
         """Those that the global flags and the environment name."""
-        config = settings.system_config, settings.local_config
-        return cls(settings.store or RKT, cache_directory(), config, insecure=insecure)
+        return cls(settings.store or RKT, cache_directory(), settings.config_dirs, insecure=insecure)
 
     def resolve(self, text: str) -> ImageID:
         """The image whose ID begins with `text`."""

@@ -13,7 +13,6 @@ from appc.types.mounts import MountPoint
 from appc.types.names import ACIdentifier
 from appc.types.ports import Port
 from linux import files
-from linux.paths import Root
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -57,9 +56,8 @@ class AppcImage:
     @classmethod
     def load(cls, directory: str) -> AppcImage:
         """The image in `directory`. InvalidManifest for one that is none."""
-        with Root.open(directory) as root:
-            data = root.read_file(MANIFEST, _LIMIT)
-        return cls(ImageManifest.parse(data), directory)
+        with open(f"{directory}/{MANIFEST}", "rb") as file:
+            return cls(ImageManifest.parse(file.read(_LIMIT + 1), limit=_LIMIT), directory)
 
     def save(self) -> None:
         """Write the manifest if it changed. ValueError for one that breaks the specification."""

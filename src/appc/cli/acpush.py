@@ -65,6 +65,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace, out: Output) -> int:
+    from appc.http.certificates import Certificates
     from appc.http.client import Client
     from appc.push import Parts, Pusher
 
@@ -80,6 +81,7 @@ def run(options: argparse.Namespace, out: Output) -> int:
         with (
             Client(
                 _credentials(options, where),
+                certificates=Certificates.of((options.system_conf, options.local_conf)),
                 insecure_http=options.insecure,
                 insecure_tls=options.insecure,
                 agent="acpush",
@@ -170,15 +172,12 @@ def _endpoint(
 
 
 def _credentials(options: argparse.Namespace, where: str) -> Credentials:
-    from appc.http.auth import Basic, Credential, Credentials
+    from appc.http.auth import Basic
     from appc.settings import auth
 
-    configured: dict[str, Credential] = {}
-    for directory in (options.system_conf, options.local_conf):
-        domains, _ = auth.read_directory(directory)
-        configured |= {domain: each.credential() for domain, each in domains.items()}
+    config = options.system_conf, options.local_conf
     if options.username is None:
-        return Credentials(configured)
+        return auth.load(config)
     password = options.password
     if options.password_file:
         with open(options.password_file, encoding="utf-8") as file:
@@ -194,9 +193,7 @@ def _credentials(options: argparse.Namespace, where: str) -> Credentials:
             raise AppcError(f"the address {error}") from None
     else:
         host = where.partition("/")[0].partition(":")[0].partition(",")[0]
-    return Credentials(
-        configured, everywhere=(host, Basic(options.username, password)), plain=options.insecure
-    )
+    return auth.load(config, everywhere=(host, Basic(options.username, password)), plain=options.insecure)
 
 
 def _version() -> str:

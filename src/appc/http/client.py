@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from typing import Protocol, Self
 
     from appc.http.auth import Credentials
+    from appc.http.certificates import Certificates
     from appc.http.connection import Connection
     from appc.http.proxies import Proxies
     from appc.http.stream import Deadlines
@@ -68,6 +69,7 @@ class Client:
     """A web client for one command. `environ` is asked for proxies; a context manager closes connections.
 
     `insecure_http` allows plain http addresses and redirects to them, `insecure_tls` takes any certificate.
+    `certificates` are those of single hosts, theirs and ours.
     """
 
     def __init__(
@@ -76,6 +78,7 @@ class Client:
         *,
         insecure_http: bool = False,
         insecure_tls: bool = False,
+        certificates: Certificates | None = None,
         environ: Mapping[str, str] | None = None,
         agent: str = "rkt-platform",
         opener: Opener | None = None,
@@ -89,7 +92,7 @@ class Client:
         self._network: Network | None = None
         if opener is None:
             opener = self._network = Network(
-                os.environ if environ is None else environ, verify=not insecure_tls
+                os.environ if environ is None else environ, certificates, verify=not insecure_tls
             )
         self._open = opener
 
@@ -376,8 +379,11 @@ class NetworkExchange:
 class Network:
     """The Opener that really connects. It keeps one idle connection an origin for the next request."""
 
-    def __init__(self, environ: Mapping[str, str], *, verify: bool) -> None:
+    def __init__(
+        self, environ: Mapping[str, str], certificates: Certificates | None = None, *, verify: bool
+    ) -> None:
         self._environ = environ
+        self._certificates = certificates
         self._verify = verify
         self._proxies: Proxies | None = None
         self._context: ssl.SSLContext | None = None
@@ -414,7 +420,7 @@ class Network:
             except BaseException:
                 kept.close()
                 raise
-        connection = connect(url, proxy, self._tls() if url.scheme == "https" else None, deadlines, until)
+        connection = connect(url, proxy, self._tls(url) if url.scheme == "https" else None, deadlines, until)
         try:
             return NetworkExchange(
                 self,
@@ -453,11 +459,19 @@ class Network:
         except ValueError as error:
             raise Refused(shown, str(error)) from None
         except OSError as error:
+            reason = getattr(error, "reason", None) or ""
+            if "ALERT_" in reason:  # in TLS 1.3 a server may refuse us this late
+                from appc.http.connection import refused
+
+                raise refused(shown, reason) from None
             raise Unreachable(shown, f"connection broke: {error.strerror or type(error).__name__}") from None
 
-    def _tls(self) -> ssl.SSLContext:
+    def _tls(self, url: Url) -> ssl.SSLContext:
         from appc.http.connection import tls_context
 
+        own = self._certificates.context(url, verify=self._verify) if self._certificates else None
+        if own is not None:
+            return own
         if self._context is None:
             self._context = tls_context(verify=self._verify)
         return self._context

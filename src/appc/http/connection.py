@@ -50,8 +50,7 @@ class Connection:
         if body is not None or method not in {"GET", "HEAD"}:
             lines.append(f"Content-Length: {0 if body is None else body.size}")
         self.socket.settimeout(max(0.001, min(deadlines.idle, until - time.monotonic())))
-        self.socket.sendall("\r\n".join((*lines, "", "")).encode("latin-1"))
-        if body is not None:
+        if self._sent("\r\n".join((*lines, "", "")).encode("latin-1")) and body is not None:
             self._send(body, deadlines, until)
         reader = DeadlineReader(self.socket, self.idle)  # one an exchange: http.client closes it
         reader.headers_until(min(until, time.monotonic() + deadlines.headers))
@@ -65,17 +64,24 @@ class Connection:
         self.used = True
         return answer
 
+    def _sent(self, data: bytes) -> bool:
+        """Send `data`; False for a server that has stopped reading: its answer, or TLS alert, tells why."""
+        try:
+            self.socket.sendall(data)
+        except TimeoutError:
+            raise
+        except OSError:
+            return False
+        return True
+
     def _send(self, body: Body, deadlines: Deadlines, until: float) -> None:
-        """Send the body. A server that stops reading in the middle has answered: the answer tells why."""
         left = body.size
         for chunk in body.chunks():
             left -= len(chunk)
             if left < 0:
                 raise ValueError("the body of the request is longer than it was said to be")
             self.socket.settimeout(max(0.001, min(deadlines.idle, until - time.monotonic())))
-            try:
-                self.socket.sendall(chunk)
-            except (BrokenPipeError, ConnectionResetError):
+            if not self._sent(chunk):
                 return
         if left:
             raise ValueError("the body of the request is shorter than it was said to be")
@@ -159,7 +165,7 @@ def _wrap(
         raise BadCertificate(
             shown,
             f"the server's certificate is not accepted: {error.verify_message}",
-            hint="check the name and the clock; an authority of your own goes into the system's store",
+            hint="check the name and the clock; an authority of your own goes into certs.d, or the system's",
         ) from None
     except TimeoutError:
         raise TooSlow(shown, "no TLS handshake in time") from None
@@ -167,10 +173,24 @@ def _wrap(
         if error.reason == "WRONG_VERSION_NUMBER":
             hint = "a server that speaks plain HTTP answers so; a registry may if registries.d has plainHttp"
             raise Unreachable(shown, "the answer is not TLS", hint=hint) from None
-        problem = f"TLS handshake failed: {error.reason or error.strerror or 'no reason given'}"
-        raise Unreachable(shown, problem) from None
+        raise refused(shown, error.reason or "") from None
     except OSError as error:
         raise Unreachable(shown, f"connection broke in the TLS handshake: {_reason(error)}") from None
+
+
+def refused(shown: str, reason: str) -> Unreachable:
+    """The error for a handshake that failed for OpenSSL's `reason`; TLS 1.2 has no word for a lacking one."""
+    about = reason.endswith(_ABOUT_OURS)
+    words = reason.rpartition("ALERT_")[2].replace("_", " ").lower() or "no reason given"
+    hint = "the server may want a certificate of ours: NAME.cert and NAME.key, in certs.d" if about else None
+    return Unreachable(shown, f"TLS handshake failed: {words}", hint=hint)
+
+
+#: How OpenSSL's names of the alerts end that speak of the client's certificate (RFC 8446, section 6.2).
+_ABOUT_OURS = (
+    *("HANDSHAKE_FAILURE", "CERTIFICATE_REQUIRED", "NO_CERTIFICATE", "UNKNOWN_CA", "BAD_CERTIFICATE"),
+    *("UNSUPPORTED_CERTIFICATE", "CERTIFICATE_REVOKED", "CERTIFICATE_EXPIRED", "CERTIFICATE_UNKNOWN"),
+)
 
 
 def _open_tunnel(sock: socket.socket, url: Url, proxy: Url, deadlines: Deadlines, until: float) -> None:

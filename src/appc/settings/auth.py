@@ -10,7 +10,9 @@ from linux.named_tuple import NamedTuple
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from appc.http.auth import Credential
+    from collections.abc import Iterable
+
+    from appc.http.auth import Credential, Credentials
 
 DIRECTORY = "auth.d"
 KINDS = ("auth", "dockerAuth")
@@ -45,15 +47,33 @@ class Auth(NamedTuple):
 
 
 def read_directory(config: str) -> tuple[dict[str, Auth], dict[str, Auth]]:
-    """Credentials by domain, and by registry, from `auth.d` of one configuration directory."""
+    """Credentials by domain, and by registry, from `auth.d` of one configuration directory.
+
+    Files that this user may not read hold somebody else's credentials: they are not there.
+    """
     domains: dict[str, Auth] = {}
     registries: dict[str, Auth] = {}
-    for path, kind, content in read(f"{config}/{DIRECTORY}", KINDS):
+    for path, kind, content in read(f"{config}/{DIRECTORY}", KINDS, skip_unreadable=True):
         if kind == "auth":
             _auth(path, content, domains)
         else:
             _docker_auth(path, content, registries)
     return domains, registries
+
+
+def load(
+    directories: Iterable[str], *, everywhere: tuple[str, Credential] | None = None, plain: bool = False
+) -> Credentials:
+    """Those for web servers of all configuration directories, later ones over earlier ones.
+
+    `everywhere` and `plain` are as in `Credentials`.
+    """
+    from appc.http.auth import Credentials
+
+    found: dict[str, Credential] = {}
+    for directory in directories:
+        found |= {domain: each.credential() for domain, each in read_directory(directory)[0].items()}
+    return Credentials(found, everywhere=everywhere, plain=plain)
 
 
 def _auth(path: str, content: dict[str, object], domains: dict[str, Auth]) -> None:

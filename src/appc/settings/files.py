@@ -23,11 +23,14 @@ class ConfigError(AppcError):
         self.path = path
 
 
-def read(directory: str, kinds: tuple[str, ...]) -> Iterator[tuple[str, str, dict[str, object]]]:
+def read(
+    directory: str, kinds: tuple[str, ...], *, skip_unreadable: bool = False
+) -> Iterator[tuple[str, str, dict[str, object]]]:
     """Path, kind and content of each file in `directory`, in the order of their names.
 
     Only regular files with the suffix `.json` count, as in rkt: no links, nothing in directories below.
     A directory that does not exist is empty. ConfigError for a file of another kind or version.
+    With `skip_unreadable` what this user may not read is not there.
     """
     try:
         names = sorted(os.listdir(directory))
@@ -35,10 +38,19 @@ def read(directory: str, kinds: tuple[str, ...]) -> Iterator[tuple[str, str, dic
         return
     except NotADirectoryError:
         raise ConfigError(directory, "is not a directory") from None
+    except PermissionError:
+        if skip_unreadable:
+            return
+        raise
     for name in names:
         path = os.path.join(directory, name)
         if name.endswith(".json") and stat.S_ISREG(os.lstat(path).st_mode):
-            content = _parsed(path)
+            try:
+                content = _parsed(path)
+            except PermissionError:
+                if skip_unreadable:
+                    continue
+                raise
             yield path, _kind(path, content, kinds), content
 
 

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from oci.convert.to_aci import Converted
     from oci.convert.to_manifest import Ids, Origin
     from oci.image import Image
-    from oci.registry.settings import Rule
     from oci.source import Found
     from oci.types.platform import Platform
     from oci.types.reference import Reference
@@ -36,11 +35,11 @@ layer, which depend on each other. The image comes from a registry (docker://) o
 `docker save` or `podman save` wrote, or an OCI layout, which may also be a directory. The same image gives
 the same bytes.
 
-Registries get the credentials of `docker login` and `podman login`, each over https its own. Mirrors and such
-are read from /etc/rkt/registries.d.
+Registries get the credentials of `docker login` and `podman login`, each over https its own. Those of rkt
+(auth.d) come first; mirrors, certificates and such are rkt's too, from /usr/lib/rkt and /etc/rkt.
 """
 _COMPRESSIONS = ("gzip", "none")
-_REGISTRIES = "/etc/rkt/registries.d"
+_CONFIG = ("/usr/lib/rkt", "/etc/rkt")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -91,11 +90,12 @@ def _from_registry(
 ) -> list[Converted]:
     from oci.blobs import BlobDirectory
     from oci.convert.to_manifest import Ids, Origin
-    from oci.registry import pull, settings
+    from oci.registry import configured, pull
 
-    found = settings.Settings(
-        _rules(), plain_http=options.insecure_allow_http, insecure_tls=options.insecure_skip_verify
+    settings = configured.settings(
+        _CONFIG, plain_http=options.insecure_allow_http, insecure_tls=options.insecure_skip_verify
     )
+    logins = configured.logins(_CONFIG)
     with _scratch() as directory:
         blobs = BlobDirectory(directory, trusted=True, durable=False)
         with out.progress(f"downloading {reference}") as progress:
@@ -104,7 +104,7 @@ def _from_registry(
                 progress.total = total
                 progress.advance(count)
 
-            pulled = pull.pull(reference, blobs, platform, settings=found, progress=advance)
+            pulled = pull.pull(reference, blobs, platform, settings=settings, logins=logins, progress=advance)
         out.debug(f"{reference}: {pulled.image.descriptor.digest} from {pulled.endpoint}")
         layers = pulled.image.manifest.layers
         ids = Ids(layers[-1].digest.hex if layers else "", pulled.image.descriptor.digest)
@@ -132,31 +132,6 @@ def _scratch() -> Iterator[str]:
         os.rmdir(parent)
     except OSError:
         pass  # another run has its directory there
-
-
-def _rules() -> dict[str, Rule]:
-    """What the host's administrator says of registries."""
-    from appc import jsonfield
-    from oci.registry import settings
-
-    found: dict[str, Rule] = {}
-    try:
-        names = sorted(os.listdir(_REGISTRIES))
-    except FileNotFoundError:
-        return found
-    for name in names:
-        if not name.endswith(".json"):
-            continue
-        path = f"{_REGISTRIES}/{name}"
-        with open(path, "rb") as file:
-            data = file.read(1 << 20)
-        try:
-            content = jsonfield.obj(jsonfield.parse(data))
-            if content.get("rktKind") == settings.KIND:
-                found |= settings.rules_of(content)
-        except ValueError as error:
-            raise OciError(f"{path}: {'; '.join(jsonfield.reasons(error))}") from None
-    return found
 
 
 def _from_file(

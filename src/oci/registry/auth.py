@@ -22,6 +22,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from appc.http.certificates import Certificates
     from appc.http.url import Url
     from oci.registry.challenge import Challenge
     from oci.registry.logins import Login
@@ -72,6 +73,7 @@ class Authenticator:
         *,
         insecure_http: bool,
         insecure_tls: bool,
+        certificates: Certificates,
         environ: Mapping[str, str],
     ) -> None:
         self.credentials = Bound(origin)
@@ -80,6 +82,7 @@ class Authenticator:
         self._scopes = tuple(scopes)
         self._insecure_http = insecure_http
         self._insecure_tls = insecure_tls
+        self._certificates = certificates
         self._environ = environ
         self._lock = threading.Lock()
         #: How many times a credential was exchanged: two threads that failed with one get one new one.
@@ -175,6 +178,7 @@ class Authenticator:
             bound,
             insecure_http=self._insecure_http,
             insecure_tls=self._insecure_tls,
+            certificates=self._certificates,
             environ=self._environ,
         ) as client:
             try:

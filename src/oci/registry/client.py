@@ -7,6 +7,7 @@ import time
 
 from appc import jsonfield
 from appc.http import stream
+from appc.http.certificates import Certificates
 from appc.http.client import Client, blotted
 from appc.http.errors import HttpError
 from appc.jsonfield import Fields, listed, obj, quoted, string
@@ -57,6 +58,7 @@ class Registry:
         self._wait = wait
         self._insecure_http = endpoint.base.startswith("http://")
         self._insecure_tls = settings.insecure_tls
+        self._certificates = Certificates(settings.certificates, known_as={HUB_HOST: HUB})
         host = endpoint.host
         self._login = logins.find(HUB if host == HUB_HOST else host, endpoint.repository)
         scopes = [f"repository:{endpoint.repository}:{actions}"]
@@ -67,6 +69,7 @@ class Registry:
             scopes,
             insecure_http=self._insecure_http,
             insecure_tls=settings.insecure_tls,
+            certificates=self._certificates,
             environ=environ,
         )
         self._local = threading.local()
@@ -141,6 +144,7 @@ class Registry:
                 self._auth.credentials,
                 insecure_http=self._insecure_http,
                 insecure_tls=self._insecure_tls,
+                certificates=self._certificates,
                 environ=self._environ,
             )
             self._local.client = client

@@ -47,11 +47,15 @@ class Rule(NamedTuple):
 
 
 class Settings(NamedTuple):
-    """Rules by registry, as `Reference.registry` writes it. The last two are --insecure-options."""
+    """Rules by registry, as `Reference.registry` writes it. The two switches are --insecure-options.
+
+    `certificates` are directories as `appc.http.certificates` reads them, the strongest first.
+    """
 
     rules: Mapping[str, Rule] = {}
     plain_http: bool = False
     insecure_tls: bool = False
+    certificates: tuple[str, ...] = ()
 
     def endpoints(self, reference: Reference, *, mirrors: bool = True) -> tuple[Endpoint, ...]:
         """Where to look for `reference`, the best first. OciError for a registry that is blocked."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from appc.http.auth import Credentials
     from appc.settings.auth import Auth
     from oci.registry.settings import Rule
-    from rkt.config.registries import Policy
+    from rkt.config.policies import Policy
 
 
 class Config(NamedTuple):
@@ -127,17 +127,14 @@ def load_auth(directories: Iterable[str]) -> tuple[dict[str, Auth], dict[str, Au
 
 def load_registries(directories: Iterable[str]) -> dict[str, Rule]:
     """Only how registries are reached, by registry."""
-    from rkt.config.registries import read_registries
+    from oci.registry.configured import load_rules
 
-    merged: dict[str, Rule] = {}
-    for directory in directories:
-        merged |= read_registries(directory)
-    return merged
+    return load_rules(directories)
 
 
 def load_policies(directories: Iterable[str]) -> dict[str, Policy]:
     """Only what vouches for images of layers, by name or beginning of names."""
-    from rkt.config.registries import read_policies
+    from rkt.config.policies import read_policies
 
     merged: dict[str, Policy] = {}
     for directory in directories:

@@ -7,7 +7,7 @@ As for an ACI, an image that nobody vouches for needs --insecure-options=image; 
 from __future__ import annotations
 
 from linux.named_tuple import NamedTuple
-from rkt.config.registries import ANYTHING, DIGEST, SIGNATURE, Policy, policy_for
+from rkt.config.policies import ANYTHING, DIGEST, SIGNATURE, Policy, policy_for
 from rkt.errors import RktError
 
 TYPE_CHECKING = False

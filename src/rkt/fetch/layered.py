@@ -5,13 +5,10 @@ What is fetched is kept as it came; see `rkt.store.oci`.
 
 from __future__ import annotations
 
-import os
 import time
 
 from oci.convert.to_manifest import Origin
-from oci.registry import pull
-from oci.registry.logins import Login, Logins
-from oci.registry.settings import Settings
+from oci.registry import configured, pull
 from oci.types.platform import Platform
 from oci.types.reference import Reference
 from rkt.fetch.accepted import Acceptance
@@ -21,6 +18,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from appc.types.image_id import ImageID
     from oci.image import Image
+    from oci.registry.logins import Logins
+    from oci.registry.settings import Settings
     from rkt.fetch.argument import Source
     from rkt.fetch.messages import Messages
     from rkt.settings import GlobalOptions
@@ -88,11 +87,9 @@ class Layered:
 
 
 def registry_settings(settings: GlobalOptions) -> Settings:
-    """Mirrors and such of the configuration, under the checks that the user left on."""
-    from rkt.config.merged import load_registries
-
-    return Settings(
-        load_registries(settings.config_dirs()),
+    """Mirrors, certificates and such of the configuration, under the checks that the user left on."""
+    return configured.settings(
+        settings.config_dirs(),
         plain_http="http" in settings.insecure,
         insecure_tls="tls" in settings.insecure,
     )
@@ -100,10 +97,4 @@ def registry_settings(settings: GlobalOptions) -> Settings:
 
 def logins(settings: GlobalOptions) -> Logins:
     """Who we are at registries: what auth.d says, then what docker and podman have in their files."""
-    from rkt.config.merged import load_auth
-
-    given = {
-        registry: Login(auth.credentials["user"], auth.credentials["password"])
-        for registry, auth in load_auth(settings.config_dirs())[1].items()
-    }
-    return Logins(given, environ=os.environ)
+    return configured.logins(settings.config_dirs())

@@ -320,12 +320,14 @@ class Remote:
 
 
 def web_client(settings: GlobalOptions, *, insecure_http: bool = False) -> Client:
-    """A client with the configured credentials, under the checks that the user left on."""
+    """A client with the configured credentials and certificates, under the checks that the user left on."""
+    from appc.http.certificates import Certificates
     from appc.http.client import Client
     from rkt.config.merged import load
 
     return Client(
         load(settings.config_dirs()).credentials(),
+        certificates=Certificates.of(settings.config_dirs()),
         insecure_http=insecure_http or "http" in settings.insecure,
         insecure_tls="tls" in settings.insecure,
         agent="rkt",

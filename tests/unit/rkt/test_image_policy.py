@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from appc.settings.files import ConfigError
-from rkt.config.registries import Policy, policy_for, read_policies, read_registries
+from oci.registry.configured import read_rules
+from rkt.config.policies import Policy, policy_for, read_policies
 from rkt.fetch.simplesigning import Claim
 
 
@@ -48,13 +49,13 @@ def test_files_of_policies(tmp_path: Path) -> None:
 def test_files_of_registries(tmp_path: Path) -> None:
     directory = tmp_path / "registries.d"
     write(directory, "a.json", rktKind="registries", registries=["a.example"], plainHttp=True)
-    assert read_registries(str(tmp_path))["a.example"].plain_http
+    assert read_rules(str(tmp_path))["a.example"].plain_http
     write(directory, "b.json", rktKind="registries", registries=["a.example"], blocked=True)
     with pytest.raises(ConfigError, match="already specified"):
-        read_registries(str(tmp_path))
+        read_rules(str(tmp_path))
     write(directory, "b.json", rktKind="registries", registries=["b.example"], mirrors=["x"])
     with pytest.raises(ConfigError, match="mirrors"):
-        read_registries(str(tmp_path))
+        read_rules(str(tmp_path))
 
 
 GOOD = {

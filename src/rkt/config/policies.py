@@ -1,14 +1,9 @@
-"""The kinds `registries` (`registries.d`) and `imagePolicy` (`policy.d`): whom to ask, whom to believe."""
+"""The kind `imagePolicy` (`policy.d`): whom to believe about images of layers."""
 
 from __future__ import annotations
 
-from appc import jsonfield
 from appc.settings.files import ConfigError, read, text, texts
 from linux.named_tuple import NamedTuple
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from oci.registry.settings import Rule
 
 #: What may vouch for an image of layers.
 SIGNATURE, DIGEST, ANYTHING = "signature", "digest", "anything"
@@ -24,22 +19,6 @@ class Policy(NamedTuple):
     accept: tuple[str, ...] = (SIGNATURE, DIGEST)
     lookaside: str = ""
     path: str = ""
-
-
-def read_registries(config: str) -> dict[str, Rule]:
-    """`registries.d` of one configuration directory: a rule for each registry, given once."""
-    found: dict[str, Rule] = {}
-    for path, _, content in read(f"{config}/registries.d", ("registries",)):
-        from oci.registry.settings import rules_of
-
-        try:
-            rules = rules_of(content)
-        except ValueError as error:
-            raise ConfigError(path, "; ".join(jsonfield.reasons(error))) from None
-        if again := sorted(set(rules) & set(found)):
-            raise ConfigError(path, f"the registry {again[0]!r} is already specified")
-        found |= rules
-    return found
 
 
 def read_policies(config: str) -> dict[str, Policy]:
