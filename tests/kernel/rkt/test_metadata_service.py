@@ -410,6 +410,21 @@ def raw(service: Service, data: bytes, timeout: float = 8) -> bytes:
         (b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\n\r\n", b"400"),
         (b"GET /x HTTP/1.1\r\n" + b"A: b\r\n" * 20_000 + b"\r\n", b"431"),
     ],
+    ids=[
+        "no request",
+        "another version",
+        "two spaces",
+        "control character",
+        "no colon",
+        "folded header",
+        "two hosts",
+        "negative length",
+        "one byte too long",
+        "much too long",
+        "chunked",
+        "long path",
+        "many headers",
+    ],
 )
 def test_malformed_and_large_requests(service: Service, data: bytes, status: bytes) -> None:
     token = client.new_token()
