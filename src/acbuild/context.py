@@ -304,7 +304,7 @@ def _is_still(fd: int, path: str) -> bool:
 def _mode(path: str) -> str:
     """The mode of the build in `path`, "" where there is none."""
     try:
-        with open(f"{path}/{MODE_FILE}", encoding="ascii", errors="replace") as file:
+        with open(f"{path}/{MODE_FILE}", encoding="utf-8", errors="replace") as file:
             mode = file.read(100).strip()
     except FileNotFoundError:
         return ""

@@ -83,12 +83,14 @@ def _content(build: Build, output: Output, file: BinaryIO, warn: Callable[[str],
         raise AcbuildError("can't write the image: it has no name yet", hint="use `acbuild set-name`")
     if manifest.app is not None and not manifest.app.exec and not output.unnamed:
         warn("the image has an app, but no exec: who runs it must say what to run")
-    from acbuild.running.dependencies import whitelisted
+    if manifest.dependencies:
+        from acbuild.running.dependencies import whitelisted
 
+        manifest = whitelisted(build, manifest)
     return str(
         writer.build(
             build.rootfs,
-            whitelisted(build, manifest).encode(),
+            manifest.encode(),
             file,
             compression=output.compression,
             owner=owner(),

@@ -262,10 +262,11 @@ def anonymous_file(directory: str, mode: int = 0o600) -> int:
     return fd
 
 
-def link_into_place(fd: int, path: str, *, mode: int | None = None) -> None:
+def link_into_place(fd: int, path: str, *, mode: int | None = None, replace: bool = False) -> None:
     """Give the `anonymous_file` `fd` the name `path`, durably (D1): fsync, linkat, fsync of the directory.
 
-    Raises FileExistsError when the name is taken. The file must not have been unlinked by hand.
+    Raises FileExistsError when the name is taken, unless `replace` is given: then the old file goes at the
+    same moment. The file must not have been unlinked by hand.
     """
     if mode is not None:
         os.fchmod(fd, mode)
@@ -273,10 +274,11 @@ def link_into_place(fd: int, path: str, *, mode: int | None = None) -> None:
     directory, name = os.path.split(path)
     parent = os.open(directory or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
+        linked = _unused_name(name) if replace else name
         try:
-            os.link(f"/proc/self/fd/{fd}", name, dst_dir_fd=parent, follow_symlinks=True)
-        except FileNotFoundError:
-            _copy_into_place(fd, path)  # made without O_TMPFILE, so it cannot be linked
+            _link(fd, linked, parent)
+            if replace:
+                _rename_over(linked, name, parent)
         except OSError as failed:
             raise type(failed)(failed.errno, failed.strerror, path) from None
         os.fsync(parent)
@@ -284,20 +286,34 @@ def link_into_place(fd: int, path: str, *, mode: int | None = None) -> None:
         os.close(parent)
 
 
-def _copy_into_place(fd: int, path: str) -> None:
-    directory, name = os.path.split(path)
-    temporary = os.path.join(directory, _unused_name(name))
-    copy = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+def _link(fd: int, name: str, parent: int) -> None:
+    try:
+        os.link(f"/proc/self/fd/{fd}", name, dst_dir_fd=parent, follow_symlinks=True)
+    except FileNotFoundError:
+        _link_copy(fd, name, parent)  # made without O_TMPFILE, so it cannot be linked
+
+
+def _link_copy(fd: int, name: str, parent: int) -> None:
+    temporary = _unused_name(name)
+    copy = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600, dir_fd=parent)
     try:
         offset = 0
         while count := os.sendfile(copy, fd, offset, 1 << 24):
             offset += count
         os.fchmod(copy, stat.S_IMODE(os.fstat(fd).st_mode))
         os.fsync(copy)
-        os.link(temporary, path)
+        os.link(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
     finally:
         os.close(copy)
-        os.unlink(temporary)
+        os.unlink(temporary, dir_fd=parent)
+
+
+def _rename_over(temporary: str, name: str, parent: int) -> None:
+    try:
+        os.rename(temporary, name, src_dir_fd=parent, dst_dir_fd=parent)
+    except BaseException:
+        _unlink_quietly(temporary, parent)
+        raise
 
 
 def remove_tree(path: str, *, dir_fd: int | None = None) -> None:

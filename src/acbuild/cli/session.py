@@ -29,6 +29,8 @@ def opened(options: Options, out: Output, work: Work | None = None) -> Build:
 
 def as_owner(options: Options, out: Output) -> None:
     """Become whom the files of the build belong to, if that is nobody but a user namespace's root."""
+    if os.geteuid() == 0:
+        return
     from acbuild import rootless
     from acbuild.context import DIRECTORY
 

@@ -56,8 +56,12 @@ class AppcImage:
     @classmethod
     def load(cls, directory: str) -> AppcImage:
         """The image in `directory`. InvalidManifest for one that is none."""
+        # The context is the builder's own: only the root filesystem in it needs `linux.paths` (and ctypes).
         with open(f"{directory}/{MANIFEST}", "rb") as file:
-            return cls(ImageManifest.parse(file.read(_LIMIT + 1), limit=_LIMIT), directory)
+            data = file.read(_LIMIT + 1)
+        if len(data) > _LIMIT:
+            raise AcbuildError(f"{MANIFEST}: larger than {_LIMIT} bytes")
+        return cls(ImageManifest.parse(data), directory)
 
     def save(self) -> None:
         """Write the manifest if it changed. ValueError for one that breaks the specification."""

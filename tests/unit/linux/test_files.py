@@ -107,6 +107,19 @@ def test_anonymous_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
     assert (tmp_path / "blob").read_bytes() == b"blob"
 
 
+def test_an_anonymous_file_replaces_one_of_its_name_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "blob").write_bytes(b"old")
+    (tmp_path / "directory").mkdir()
+    fd = files.anonymous_file(str(tmp_path))
+    files.write_all(fd, b"new")
+    with pytest.raises(IsADirectoryError, match=r"directory'$"):
+        files.link_into_place(fd, str(tmp_path / "directory"), replace=True)
+    files.link_into_place(fd, str(tmp_path / "blob"), replace=True)
+    os.close(fd)
+    assert (tmp_path / "blob").read_bytes() == b"new"
+    assert sorted(os.listdir(tmp_path)) == ["blob", "directory"]
+
+
 def test_remove_tree_takes_deep_trees_odd_modes_and_no_link_targets(tmp_path: Path) -> None:
     canary = tmp_path / "canary"
     canary.mkdir()
