@@ -158,3 +158,19 @@ def _await(condition: object, seconds: float = 10) -> None:
     while not condition():
         assert time.monotonic() < end, "it did not come to that in time"
         time.sleep(0.05)
+
+
+@pytest.mark.needs("namespaces", "overlay")
+def test_gc_leaves_pods_of_another_data_directory_at_the_same_path_alone(
+    rkt: Rkt, true_aci: Path, tmp_path: Path
+) -> None:
+    """A chroot or a container has a /var/lib/rkt of its own, and may see the host's control groups."""
+    other = tmp_path / "other"
+    (other / "pods/run").mkdir(parents=True)
+    command = ("run", "--detach", "--net=none", true_aci, "--exec=/bin/sleep", "--", "60")
+    uuid = rkt(IMAGE, *command).stdout.strip()
+    there = f'mount --bind "{other}" "{rkt.directory / "data"}" && exec "$@"'
+    collecting = rkt.argv("gc", "--grace-period=0s")
+    subprocess.run(["unshare", "--mount", "sh", "-c", there, "sh", *collecting], check=True, timeout=60)
+    assert "state=running" in rkt("status", uuid).stdout
+    assert rkt("stop", uuid).stdout == f'"{uuid}"\n'

@@ -1,6 +1,6 @@
 """Control groups of version 1, hybrid and version 2 behind one class.
 
-`Hierarchy.detect()` finds what the host mounted, `hierarchy.cgroup("rkt/UUID/app")` names a group in all of
+`Hierarchy.detect()` finds what the host mounted, `hierarchy.cgroup("rkt/POD/app")` names a group in all of
 it; `create`, `apply`, `join`, `kill` and `remove` work on that group and nowhere else.
 """
 

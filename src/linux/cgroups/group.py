@@ -14,7 +14,7 @@ from linux.cgroups import limits as limit_files
 from linux.cgroups.hierarchy import UNIFIED, V2_CONTROLLERS, write
 
 _SIGKILL = 9  # importing signal costs as much as enum
-_DEPTH_OF_OURS = 3  # how far up `create` and `remove` go: rkt/UUID/app
+_DEPTH_OF_OURS = 3  # how far up `create` and `remove` go: TOP/POD/APP
 
 
 class Cgroup:

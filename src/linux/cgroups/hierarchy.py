@@ -27,7 +27,7 @@ SUPERVISOR = "supervisor"
 class Hierarchy:
     """The cgroup trees of a host: `bases` maps a controller (version 1) or UNIFIED to a directory.
 
-    Our groups go below these directories, under relative names such as ``rkt/UUID/app``.
+    Our groups go below these directories, under relative names such as ``TOP/POD/APP``.
     """
 
     __slots__ = ("_mount", "bases")
@@ -64,7 +64,7 @@ class Hierarchy:
         return 1 if self.bases else 0
 
     def cgroup(self, name: str) -> Cgroup:
-        """The group `name` (``rkt/UUID``), existing or not. ValueError for a name that could escape."""
+        """The group `name` (``TOP/POD``), existing or not. ValueError for a name that could escape."""
         from linux.cgroups.group import Cgroup
 
         parts = name.split("/")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import binascii
 import os
 
 from rkt.errors import RktError
@@ -17,17 +16,18 @@ if TYPE_CHECKING:
 def group_top(data_dir: str) -> str:
     """The name of the control group that holds the pods of a data directory, each data directory its own.
 
-    A collector of one must not take the pods of another for leftovers: `rkt` is that of the default one.
+    A collector of one must not take the pods of another for leftovers, and a host may have many at the same
+    path: in chroots, containers, mount namespaces. So it is named by what the directory is, not by its path.
+    OSError if there is no such directory.
     """
-    if data_dir == "/var/lib/rkt":
-        return "rkt"
-    return f"rkt-{binascii.crc32(os.fsencode(data_dir)):08x}"
+    known = os.stat(data_dir)
+    return f"rkt-{known.st_dev:x}-{known.st_ino:x}"
 
 
 def group_name(pod_dir: str) -> str:
     """The name of the control group of a pod: known from where it is alone (D5)."""
     phase, uuid = os.path.split(pod_dir)
-    return f"{group_top(os.path.abspath(f'{phase}/../..'))}/{uuid}"
+    return f"{group_top(f'{phase}/../..')}/{uuid}"
 
 
 def group_of(pod_dir: str) -> Cgroup | None:

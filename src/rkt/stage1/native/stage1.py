@@ -10,6 +10,7 @@ import os
 
 from linux.bare import signal
 from rkt.errors import RktError
+from rkt.pods import phases
 from rkt.stage1.native.release import group_top, release
 
 TYPE_CHECKING = False
@@ -83,8 +84,11 @@ def reconcile(live: set[str], data_dir: str) -> None:
     """
     from linux import cgroups
 
-    data_dir = os.path.abspath(data_dir)
-    for uuid, directories in cgroups.Hierarchy.detect().find(group_top(data_dir)).items():
+    try:
+        top = group_top(data_dir)
+    except FileNotFoundError:
+        return  # nobody has run anything yet
+    for uuid, directories in cgroups.Hierarchy.detect().find(top).items():
         if len(uuid) == 36 and uuid not in live and not _has_directory(uuid, data_dir):
             group = cgroups.Cgroup({path: path for path in directories}, 2)
             group.kill()
@@ -92,4 +96,4 @@ def reconcile(live: set[str], data_dir: str) -> None:
 
 
 def _has_directory(uuid: str, data_dir: str) -> bool:
-    return any(os.path.exists(f"{phase.path}/{uuid}") for phase in os.scandir(f"{data_dir}/pods"))
+    return any(os.path.exists(f"{data_dir}/pods/{phase}/{uuid}") for phase in phases.PHASES)
