@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 ACBUILD = str(bundle.CHECKOUT / "bin/acbuild")
 TREE_BYTES = 150 << 20
+#: Ten edits between begin and write; one of them is `annotation add`, or a run.
 _SCRIPT = """\
 begin {tree}
 set-name example.com/bench
@@ -25,62 +26,72 @@ set-working-directory /
 environment add GREETING hello
 label add version 1.0
 port add http tcp 80
-{run}
+{edit}
 set-exec -- /bin/true
-write --overwrite {out}
+write --overwrite --compression={compression} {out}
 """
+#: As few commands as it takes: one `config` has many flags.
 _BUILDAH = """\
 set -e
 c=$(buildah from scratch)
 buildah add --quiet "$c" {tree} /
 buildah config --user 0:0 --workingdir / --env GREETING=hello --label version=1.0 --port 80 "$c"
-{run}
+{edit}
 buildah config --entrypoint '["/bin/true"]' "$c"
-buildah commit --quiet --rm "$c" oci:{out}
+buildah commit --quiet --rm --disable-compression={plain} "$c" oci:{out}
 """
+_EDITS = "annotation add homepage https://example.com/", 'buildah config --annotation homepage=x "$c"'
+_RUNS = "run --network=none -- /bin/true", 'buildah run --isolation=chroot "$c" /bin/true'
 
 
 def run(directory: Path, rounds: int) -> str:
     """The tables, in Markdown."""
     os.environ["TMPDIR"] = str(directory)
-    tables = [_small(directory, rounds), _verbs(directory, rounds), _large(directory, max(3, rounds // 4))]
+    tree = bundle.rootfs(directory)
+    title = "A busybox image, begin to write"
+    tables = [
+        _small(directory, tree, rounds, f"{title}, layer compressed", _EDITS, "gzip"),
+        _small(directory, tree, rounds, f"{title}, layer as it is (buildah's default)", _EDITS, "none"),
+        _small(directory, tree, rounds, f"{title}, layer compressed, with a run in between", _RUNS, "gzip"),
+        _verbs(directory, tree, rounds),
+        _large(directory, max(3, rounds // 4)),
+    ]
     return "\n\n".join(tables)
 
 
-def _small(directory: Path, rounds: int) -> str:
-    """A busybox image from begin to write: ten verbs, and the same with a command run in the image."""
-    tree = bundle.rootfs(directory)
-    contenders = []
-    for title, ours, theirs in (
-        ("", "annotation add homepage https://example.com/", ""),
-        (", with a run", "run --network=none -- /bin/true", 'buildah run {} "$c" /bin/true'),
-    ):
-        script = directory / f"script{len(contenders)}"
-        script.write_text(_SCRIPT.format(tree=tree, out=directory / "small.aci", run=ours))
-        contenders.append(Contender(f"rkt's acbuild{title}", [ACBUILD, "script", str(script)]))
-        if not bundle.have("buildah"):
-            continue
-        layout = directory / "layout"
+def _small(
+    directory: Path, tree: Path, rounds: int, title: str, edit: tuple[str, str], compression: str
+) -> str:
+    """Both forms of our scripts: one of acbuild's own, and a shell's, where each command is a process."""
+    ours, theirs = edit
+    lines = _SCRIPT.format(tree=tree, edit=ours, compression=compression, out=directory / "small.aci")
+    script = directory / "script"
+    script.write_text(lines)
+    work = directory / "script-work"
+    work.mkdir(exist_ok=True)
+    commands = [f"{ACBUILD} --work-path={work} {line}" for line in [*lines.splitlines(), "end"]]
+    layout = directory / "layout"
 
-        def forget(layout: Path = layout) -> None:
-            shutil.rmtree(layout, ignore_errors=True)
+    def forget() -> None:
+        shutil.rmtree(layout, ignore_errors=True)
 
-        steps = _BUILDAH.format(tree=tree, out=f"{layout}:bench", run=theirs.format("--isolation=chroot"))
-        words = ["sh", "-c", steps]
-        contenders.append(Contender(f"buildah{title}", words, before=forget, after=forget))
-    results = compare(contenders, rounds=rounds)
-    half = len(results) // 2
-    without = table("A busybox image, begin to write", results[:half], base="buildah")
-    within = table("The same with a run in between", results[half:], base="buildah, with a run")
-    return f"{without}\n\n{within}"
+    plain = "true" if compression == "none" else "false"
+    steps = _BUILDAH.format(tree=tree, edit=theirs, plain=plain, out=f"{layout}:bench")
+    contenders = [
+        Contender("rkt's `acbuild script`", [ACBUILD, "script", str(script)]),
+        Contender("rkt's acbuild in a shell script", ["sh", "-ec", "\n".join(commands)]),
+    ]
+    if bundle.have("buildah"):
+        contenders.append(Contender("buildah", ["sh", "-c", steps], after=forget))
+    return table(title, compare(contenders, rounds=rounds), base="buildah")
 
 
-def _verbs(directory: Path, rounds: int) -> str:
+def _verbs(directory: Path, tree: Path, rounds: int) -> str:
     """Single commands on a build in progress."""
     work = directory / "work"
     work.mkdir()
     base = [ACBUILD, f"--work-path={work}", "--no-history"]
-    subprocess.run([*base, "begin", str(directory / "rootfs")], check=True)
+    subprocess.run([*base, "begin", str(tree)], check=True)
     source = directory / "file"
     source.write_text("content\n")
     edits = (
@@ -102,7 +113,7 @@ def _verbs(directory: Path, rounds: int) -> str:
 
 def _title(words: list[str]) -> str:
     """The command without what is the same in each."""
-    return " ".join(word for word in words if word.isalpha() or word.startswith("--engine"))
+    return " ".join(word for word in words if word.replace("-", "").isalpha() or word.startswith("--engine"))
 
 
 def _large(directory: Path, rounds: int) -> str:

@@ -15,7 +15,7 @@ import tarfile
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import bundle
 from timing import Contender, compare, table
@@ -139,7 +139,7 @@ def _digest(data: bytes) -> str:
     return "sha256:" + hashlib.sha256(data).hexdigest()
 
 
-def _blob(layout: Path, data: bytes, kind: str) -> dict[str, object]:
+def _blob(layout: Path, data: bytes, kind: str) -> dict[str, Any]:
     digest = _digest(data)
     (layout / "blobs" / digest.replace(":", "/")).write_bytes(data)
     return {"mediaType": f"application/vnd.oci.image.{kind}", "digest": digest, "size": len(data)}
