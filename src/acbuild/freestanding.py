@@ -28,7 +28,7 @@ def edit(
     if settings.source:
         _check_source(settings.source)
     with scratch() as directory:
-        if not changes_files and _is_aci(settings):
+        if not changes_files and is_aci(settings):
             _manifest_only(settings, directory, apply)
             return
         from acbuild.begin import begin
@@ -45,15 +45,27 @@ def edit(
 
 def manifest(settings: Settings, which: str, *, pretty: bool) -> bytes:
     """The manifest (or config) of `settings.source` as text."""
-    if not settings.source:
-        raise AcbuildError("--from is missing", hint="say which image is meant")
-    _check_source(settings.source)
+    _check_given(settings)
     with scratch() as directory:
-        if _is_aci(settings):
+        if is_aci(settings):
             return _read_manifest(settings.source, directory).image.text(which, pretty=pretty)
         from acbuild.image.oci import read_archive
 
         return read_archive(settings.source).text(which, pretty=pretty)
+
+
+def check_reading(settings: Settings) -> None:
+    """AcbuildError unless there is a source, and nothing that a command which only reads could write."""
+    if settings.target:
+        flag = "--modify-*" if settings.modify_mode else "--to"
+        raise AcbuildError(f"cannot be used with {flag}", hint="say with --from which image is meant")
+    _check_given(settings)
+
+
+def _check_given(settings: Settings) -> None:
+    if not settings.source:
+        raise AcbuildError("--from is missing", hint="say which image is meant")
+    _check_source(settings.source)
 
 
 def _check_source(path: str) -> None:
@@ -66,10 +78,10 @@ def _check_source(path: str) -> None:
 def _mode(settings: Settings) -> str:
     if settings.modify_mode:
         return settings.modify_mode
-    return OCI if settings.source and not _is_aci(settings) else APPC
+    return OCI if settings.source and not is_aci(settings) else APPC
 
 
-def _is_aci(settings: Settings) -> bool:
+def is_aci(settings: Settings) -> bool:
     """Whether the source is an ACI, rather than an OCI image, an archive of files or nothing."""
     if not settings.source or settings.modify_mode == OCI:
         return False

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import contextmanager
 
 from acbuild.context import CURRENT
 from acbuild.errors import AcbuildError
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from acbuild.context import Build
     from appc.aci.tar import Entry
     from oci.blobs import BlobDirectory
-    from oci.image import Layer
+    from oci.image import Image, Layer
     from oci.types.descriptor import Descriptor
 
 #: What was there when the layers below were unpacked: names and marks, each ended by a NUL.
@@ -201,11 +202,9 @@ def squash(build: Build) -> None:
             os.unlink(place)
 
 
-def write_archive(build: Build, out: BinaryIO, *, compression: str) -> str:
-    """Write image and layers as an image layout in a tar archive; its SHA-512, as an image ID."""
-    import hashlib
-
-    from oci import layout
+@contextmanager
+def assembled(build: Build, compression: str) -> Iterator[Image]:
+    """``with assembled(build, compression) as image``: with what changed as one more layer, meanwhile."""
     from oci.image import load
     from oci.types.platform import Platform
 
@@ -217,17 +216,26 @@ def write_archive(build: Build, out: BinaryIO, *, compression: str) -> str:
         image.add_layer(extra)
         made.append(extra.descriptor)
     try:
-        assembled = image.assembled()
+        complete = image.assembled()
         if made:
-            made += [assembled.descriptor, assembled.manifest.config]
-        whole = load(image.blobs, assembled.descriptor, Platform.of_host(), "the image")
-        layout.write_archive([(whole, image.tag)], out)
+            made += [complete.descriptor, complete.manifest.config]
+        yield load(image.blobs, complete.descriptor, Platform.of_host(), "the image")
     finally:
         # the context stays as it was: what changes next goes into the same layer
         image.layers, image.config = layers, config
         for descriptor in made:
             if descriptor not in layers:
                 os.unlink(image.blobs.place(descriptor.digest))
+
+
+def write_archive(build: Build, out: BinaryIO, *, compression: str) -> str:
+    """Write image and layers as an image layout in a tar archive; its SHA-512, as an image ID."""
+    import hashlib
+
+    from oci import layout
+
+    with assembled(build, compression) as whole:
+        layout.write_archive([(whole, _image(build).tag)], out)
     out.seek(0)
     found = hashlib.sha512()
     while data := out.read(_PIECE):

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from typing import TypeVar
 
     from appc.http.client import Client, Response
+    from appc.schema.image import ImageManifest
 
     T = TypeVar("T")
 
@@ -61,6 +62,39 @@ class Parts(NamedTuple):
     manifest: bytes
     signature: bytes | None
     image: int
+
+
+def endpoint(
+    client: Client, where: str, manifest: ImageManifest, *, tell: Callable[[str], None], port: int = 0
+) -> str:
+    """The address at which the push of an image begins: the first that discovery gives for its name `where`.
+
+    `where` may have labels, `port` is asked for the page. PushError when there is none, WrongImage for
+    another image's name, ValueError for what is no name.
+    """
+    from appc import app_string
+    from appc.discovery import walk
+
+    name, labels = app_string.parse(where)
+    walk.check(manifest, name, labels)
+    for label in ("os", "arch", "version"):
+        value = manifest.labels.get(label)
+        if value is None and label != "version":
+            raise PushError(f'manifest is missing label: "{label}"')
+        if value is not None:
+            labels.setdefault(label, value)
+    tell("searching for push endpoint via meta discovery")
+    found = walk.discover_push_endpoints(client, name, labels, port=port)
+    for attempt in found.attempts:
+        tell(f"no push endpoint on {attempt.prefix}: {attempt.error}")
+    if not found.addresses:
+        reasons = "; ".join(f"{attempt.prefix}: {attempt.error}" for attempt in found.attempts)
+        raise PushError(
+            f"{name}: no endpoints discovered" + (f" ({reasons})" if reasons else ""),
+            hint="the page of the name has to hold the tag ac-push-discovery, as that of acserver does",
+        )
+    tell(f"push endpoint found: {found.addresses[0]}")
+    return found.addresses[0]
 
 
 class Addresses(NamedTuple):

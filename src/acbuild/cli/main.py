@@ -34,6 +34,7 @@ _BUILD, _APP, _IMAGE, _FILES = "The build", "The app", "The image", "Files"
 VERBS = (
     Verb("begin", "acbuild.cli.begin", "start a build", _BUILD),
     Verb("write", "acbuild.cli.write", "write the image to a file", _BUILD),
+    Verb("push", "acbuild.cli.push", "send the image to a registry or a server", _BUILD),
     Verb("end", "acbuild.cli.end", "end the build and remove its files", _BUILD),
     Verb("script", "acbuild.cli.script", "run the commands in a file", _BUILD),
     Verb("run", "acbuild.cli.run", "run a command in the image", _FILES),

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
     from appc.http.auth import Credentials
-    from appc.http.client import Client
     from appc.schema.image import ImageManifest
 
 VERSION = "0.1.0"
@@ -67,7 +66,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace, out: Output) -> int:
     from appc.http.certificates import Certificates
     from appc.http.client import Client
-    from appc.push import Parts, Pusher
+    from appc.push import Parts, Pusher, endpoint
 
     out.where, out.debugging = "acpush", options.debug
     if options.version:
@@ -93,8 +92,10 @@ def run(options: argparse.Namespace, out: Output) -> int:
                 progress.total = total
                 progress.advance(done - progress.done)
 
-            endpoint = where if "://" in where else _endpoint(client, where, manifest, options, out)
-            Pusher(client, tell=out.debug, progress=advance).push(endpoint, parts)
+            place = where
+            if "://" not in where:
+                place = endpoint(client, where, manifest, tell=out.debug, port=options.port)
+            Pusher(client, tell=out.debug, progress=advance).push(place, parts)
     out.debug("Upload successful")
     return 0
 
@@ -140,35 +141,6 @@ def _signature(options: argparse.Namespace, image: int, path: str, words: list[s
             raise AppcError(f"{path}: {error}", hint=error.hint) from None
         return made
     return signing.sign(image, [*(("--local-user", options.key) if options.key else ()), *words])[0]
-
-
-def _endpoint(
-    client: Client, where: str, manifest: ImageManifest, options: argparse.Namespace, out: Output
-) -> str:
-    """The address at which the push begins: the first that discovery gives for the name."""
-    from appc import app_string
-    from appc.discovery import walk
-
-    name, labels = app_string.parse(where)
-    walk.check(manifest, name, labels)
-    for label in ("os", "arch", "version"):
-        value = manifest.labels.get(label)
-        if value is None and label != "version":
-            raise AppcError(f'manifest is missing label: "{label}"')
-        if value is not None:
-            labels.setdefault(label, value)
-    out.debug("searching for push endpoint via meta discovery")
-    found = walk.discover_push_endpoints(client, name, labels, port=options.port)
-    for attempt in found.attempts:
-        out.debug(f"no push endpoint on {attempt.prefix}: {attempt.error}")
-    if not found.addresses:
-        reasons = "; ".join(f"{attempt.prefix}: {attempt.error}" for attempt in found.attempts)
-        raise AppcError(
-            f"{name}: no endpoints discovered" + (f" ({reasons})" if reasons else ""),
-            hint="the page of the name has to hold the tag ac-push-discovery, as that of acserver does",
-        )
-    out.debug(f"push endpoint found: {found.addresses[0]}")
-    return found.addresses[0]
 
 
 def _credentials(options: argparse.Namespace, where: str) -> Credentials:
