@@ -31,6 +31,27 @@ def test_log_lines_carry_time_stream_and_whole_text(make_pod: MakePod) -> None:
     assert all(stamp[4] == "-" and stamp.endswith("Z") for stamp, *_ in lines)
 
 
+@pytest.mark.parametrize("user", ["0", "1000"])
+def test_an_app_opens_its_own_streams_by_name(make_pod: MakePod, user: str) -> None:
+    """As web servers do whose logs are links to /dev/stdout; what is written there it still cannot read."""
+    pod = make_pod(
+        ["sh", "-c", "echo out >/dev/stdout; echo err >/dev/stderr; : </dev/stdout"], app={"user": user}
+    )
+    pod.run()
+    assert sorted(line.split(" ", 3)[1:] for line in pod.log().splitlines()) == [
+        ["stderr", "F", "/bin/sh: can't open /dev/stdout: Permission denied"],
+        ["stderr", "F", "err"],
+        ["stdout", "F", "out"],
+    ]
+
+
+def test_an_interactive_app_opens_a_pipe_by_name(make_pod: MakePod) -> None:
+    pod = make_pod(["sh", "-c", "cat /dev/stdin >/dev/stdout"], app={"user": "1000"})
+    with pod.start(interactive=True, stdin=subprocess.PIPE) as process:
+        output, _ = process.communicate("text", timeout=60)
+    assert output == "text"
+
+
 def test_a_long_line_is_cut_and_put_together_again(make_pod: MakePod) -> None:
     pod = make_pod(["sh", "-c", "head -c 100000 /dev/zero | tr '\\0' x; echo; echo after"])
     pod.run()

@@ -108,6 +108,7 @@ class Joiner:
             if stdio is not None:
                 for number, fd in enumerate(stdio):
                     os.dup2(fd, number)
+                    _let_open_again(number)
             cgroups.enter_through(cgroup)
             socket_fd = () if channel is None else (channel.fileno(),)
             pipe_fd = () if held < 0 else (fcntl.fcntl(held, fcntl.F_DUPFD_CLOEXEC, 3 + len(kept)),)
@@ -141,3 +142,16 @@ class Joiner:
                 os.dup2(slave, number)
             tty.make_controlling(0)
         rootfs.become(app)
+
+
+def _let_open_again(number: int) -> None:
+    """Let the app open a pipe that is one of its streams by name too: many servers log to /dev/stdout.
+
+    The pipe belongs to whoever made it. Only the direction that the app has anyway is given: as the owner it
+    could read what others write there. Nobody else gets at a pipe without a name; one with a name is left.
+    """
+    try:
+        if os.readlink(f"/proc/self/fd/{number}").startswith("pipe:"):
+            os.fchmod(number, os.fstat(number).st_mode & 0o777 | (0o022 if number else 0o044))
+    except OSError:
+        return  # of another user, in a user namespace: as before
