@@ -26,8 +26,7 @@ def begin(
     say: Callable[[str], None],
 ) -> None:
     """Make the build in the work path. Any failure leaves none. `say` is told what could not be kept."""
-    if not os.path.isdir(settings.work_path):
-        raise AcbuildError(f"{settings.work_path}: no such directory", hint="make it first")
+    os.makedirs(settings.work_path, exist_ok=True)
     with Beginning(settings.work_path) as new:
         if mode == OCI:
             from acbuild import begin_oci

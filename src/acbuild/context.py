@@ -130,9 +130,11 @@ class Build:
         if work is not None and work.words in {killed, LOOKING}:
             self._pending = self.repeats = work.words == killed  # gone when this command is through
             return
+        named = f"`acbuild {' '.join(killed)}`" if any(killed) else "a command"
+        again = "run that command again, or " if any(killed) else ""  # empty: the machine stopped, too
         raise AcbuildError(
-            f"`acbuild {' '.join(killed)}` was cut short, and left the files of the image in between",
-            hint="run that command again, or give the build up with `acbuild end`",
+            f"{named} was cut short, and left the files of the image in between",
+            hint=f"{again}give the build up with `acbuild end`",
         )
 
     def about_to_change(self) -> None:

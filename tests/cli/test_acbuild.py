@@ -316,6 +316,17 @@ def test_a_command_that_was_cut_short_must_come_again(acbuild: Acbuild) -> None:
     acbuild("write", "x.aci")
 
 
+def test_a_cut_short_command_whose_name_was_lost(acbuild: Acbuild) -> None:
+    """What a machine that lost power leaves: the name of the file, and none of its content."""
+    begun(acbuild)
+    (acbuild.directory / ".acbuild/pending").touch()
+    failed = acbuild("set-name", "b", code=1).stderr
+    assert "a command was cut short" in failed
+    assert "run that command again" not in failed
+    acbuild("cat-manifest")
+    acbuild("end")
+
+
 @pytest.mark.parametrize("there", [True, False])
 def test_a_link_in_place_of_the_context_is_refused(acbuild: Acbuild, tmp_path: Path, there: bool) -> None:
     if there:
@@ -501,3 +512,22 @@ def test_a_user_builds_what_belongs_to_root(tmp_path: Path, open_checkout: Path,
             stdout=subprocess.PIPE,
         )
     assert {(entry.uid, entry.gid) for entry in entries(work / "a.aci").values()} == {(0, 0)}
+
+
+def test_begin_makes_the_work_path(acbuild: Acbuild) -> None:
+    acbuild("--work-path=a/b", "begin")
+    acbuild("--work-path=a/b", "set-name", "example.com/a")
+    acbuild("--work-path=a/b", "end")
+    assert os.listdir(acbuild.directory / "a/b") == []
+
+
+def test_the_history_has_the_event_in_the_name_of_the_command(acbuild: Acbuild) -> None:
+    begun(acbuild)
+    acbuild("set-eh", "pre-start", "--", "/bin/prepare", "--all")
+    assert acbuild.manifest()["annotations"][-1]["value"] == (
+        'acbuild set-event-handler pre-start "/bin/prepare" "--all"'
+    )
+
+
+def test_version_is_of_no_image(acbuild: Acbuild) -> None:
+    assert "cannot be used with" in acbuild("--modify-appc", "a.aci", "version", code=1).stderr

@@ -186,6 +186,31 @@ def test_edits_of_the_configuration(acbuild: Acbuild) -> None:
     assert len(blobs) == 2  # manifest and configuration: earlier ones are gone
 
 
+def test_a_configuration_is_merged_into_the_old_one(acbuild: Acbuild) -> None:
+    acbuild("begin", "--build-mode=oci")
+    for words in (
+        ["set-user", "u"],
+        ["set-wd", "/srv"],
+        ["port", "add", "http", "tcp", "80"],
+        ["port", "add", "dns", "udp", "53"],
+        ["port", "rm", "53/udp"],
+    ):
+        acbuild(*words)
+    (acbuild.directory / "c.json").write_text(
+        '{"author": "me", "config": {"Cmd": ["x"], "WorkingDir": "", "ExposedPorts": {"81/tcp": {}}}}'
+    )
+    acbuild("replace-manifest", "c.json")
+    assert config(acbuild)["author"] == "me"
+    assert config(acbuild)["config"] == {
+        "User": "u",
+        "Cmd": ["x"],
+        "ExposedPorts": {"80/tcp": {}, "81/tcp": {}},
+    }
+    acbuild("set-wd", "/srv")
+    acbuild("set-wd", "")
+    assert "WorkingDir" not in config(acbuild)["config"]
+
+
 def test_one_command_on_an_oci_image(acbuild: Acbuild, tree: Path) -> None:
     acbuild("begin", "--build-mode=oci", "./tree")
     acbuild("write", "a.tar")

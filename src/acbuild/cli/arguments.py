@@ -12,20 +12,24 @@ from linux.named_tuple import NamedTuple
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
 _TRUE = ("1", "t", "T", "TRUE", "true", "True")
 _FALSE = ("0", "f", "F", "FALSE", "false", "False")
 
 
 class Flag(NamedTuple):
-    """A flag; without `metavar` it takes no value, with `repeatable` any number of them."""
+    """A flag; without `metavar` it takes no value, with `repeatable` any number of them.
+
+    `check` raises ValueError for a value that cannot be understood: the command line is wrong then.
+    """
 
     name: str
     metavar: str
     help: str
     repeatable: bool = False
     choices: tuple[str, ...] = ()
+    check: Callable[[str], object] | None = None
 
 
 class Syntax(NamedTuple):
@@ -105,7 +109,12 @@ class Given:
 
     def put(self, flag: Flag, value: str) -> None:
         if flag.choices and value not in flag.choices:
-            raise UsageError(f"--{flag.name}: {value!r} is none of {', '.join(flag.choices)}")
+            raise AcbuildError(f"--{flag.name}: {value!r} is none of {', '.join(flag.choices)}")
+        if flag.check is not None:
+            try:
+                flag.check(value)
+            except ValueError as error:
+                raise UsageError(f"--{flag.name}: {error}") from None
         if flag.repeatable:
             self.values[flag.name] = [*self.all(flag.name), value]
         else:
@@ -124,6 +133,23 @@ class Given:
         """The values of a repeatable flag."""
         value = self.values.get(name)
         return value if isinstance(value, list) else []
+
+
+def whole(text: str) -> int:
+    """A number without a sign, of at most 63 bits."""
+    from appc.query import number
+
+    return number(text, highest=2**63 - 1)
+
+
+def label(text: str) -> tuple[str, str]:
+    """The name and the value of ``NAME=VALUE``."""
+    from appc.types.names import ACIdentifier
+
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise ValueError(f"{text!r} has no value: it is NAME=VALUE")
+    return ACIdentifier(name), value
 
 
 def _boolean(name: str, value: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from acbuild.cli.arguments import Flag, Syntax
+from acbuild.cli.arguments import Flag, Syntax, label, whole
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,9 +22,17 @@ class Edit:
     raw = True
 
     def __init__(
-        self, syntax: Syntax, change: Callable[[Image, Given], None], examples: str, description: str = ""
+        self,
+        syntax: Syntax,
+        change: Callable[[Image, Given], None],
+        examples: str,
+        description: str = "",
+        *,
+        named: int = 0,
     ) -> None:
+        """The first `named` words say which command it is: the history has them as part of its name."""
         self.syntax = syntax
+        self.named = named
         self.change = change
         self.EXAMPLES = "".join(f"  {line}\n" for line in examples.splitlines())
         self.DESCRIPTION = description
@@ -48,7 +56,7 @@ class Edit:
 
                 note_file(build, path, data)
 
-        return session.edit(options, out, given.words, change)
+        return session.edit(options, out, given.words, change, named=self.named)
 
 
 def _isolator(image: Image, given: Given) -> None:
@@ -111,6 +119,7 @@ TABLE = {
         lambda image, given: image.set_event_handler(given.words[0], given.words[1:]),
         "acbuild set-event-handler pre-start -- /bin/prepare --all",
         _APP,
+        named=1,
     ),
     "set-tag": Edit(
         Syntax("TAG", 1, 1, help="the version: the label `version`, or in mode oci the name in the layout"),
@@ -171,13 +180,13 @@ TABLE = {
             3,
             3,
             (
-                Flag("count", "N", "how many ports, from PORT on (default: 1)"),
+                Flag("count", "N", "how many ports, from PORT on (default: 1)", check=whole),
                 Flag("socket-activated", "", "the app takes the socket that it is handed"),
             ),
             "a port that the app serves, in place of one of that name",
         ),
         lambda image, given: image.add_port(
-            *given.words, count=given.text("count", "1"), activated=given.on("socket-activated")
+            *given.words, count=whole(given.text("count", "1")), activated=given.on("socket-activated")
         ),
         "acbuild port add http tcp 80\nacbuild port add media udp 20000 --count=100",
         _APP,
@@ -206,13 +215,19 @@ TABLE = {
             1,
             (
                 Flag("image-id", "ID", "the image must have this ID"),
-                Flag("label", "NAME=VALUE", "a label that it must have; may be repeated", repeatable=True),
-                Flag("size", "BYTES", "the size of its archive"),
+                Flag(
+                    "label",
+                    "NAME=VALUE",
+                    "a label that it must have; may be repeated",
+                    repeatable=True,
+                    check=label,
+                ),
+                Flag("size", "BYTES", "the size of its archive", check=whole),
             ),
             "NAME[:VERSION][,LABEL=VALUE…], in place of a dependency of that name",
         ),
         lambda image, given: image.add_dependency(
-            given.words[0], given.all("label"), given.text("image-id"), given.text("size", "0")
+            given.words[0], given.all("label"), given.text("image-id"), whole(given.text("size", "0"))
         ),
         "acbuild dependency add example.com/base:1.0,os=linux\n"
         "acbuild dep add example.com/tools --label arch=amd64",

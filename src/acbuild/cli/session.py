@@ -64,9 +64,11 @@ def edit(
     *,
     changes_files: bool = False,
     recorded: bool = True,
+    named: int = 0,
 ) -> int:
     """Apply `change` to the build, note it in the image's history as `words`, and save the image.
 
+    The first `named` of the words are part of the command's name, and so without quotes there.
     With `changes_files` it is noted beforehand that the files are about to change.
     """
     settings = settings_of(options)
@@ -77,7 +79,8 @@ def edit(
         if settings.history and recorded:
             from acbuild.image import quoted
 
-            build.image.record(f"acbuild {name}{quoted(words)}", changes_files=changes_files)
+            command = " ".join(("acbuild", name, *words[:named]))
+            build.image.record(command + quoted(words[named:]), changes_files=changes_files)
         build.image.save()
 
     if settings.free:

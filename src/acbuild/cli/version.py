@@ -26,7 +26,10 @@ def arguments(_parser: argparse.ArgumentParser) -> None:
     """Takes no arguments."""
 
 
-def run(_options: Options, out: Output) -> int:
+def run(options: Options, out: Output) -> int:
+    from acbuild.cli import session
+
+    session.in_progress_only(options)
     out.line(f"acbuild version {text()}")
     out.line(f"appc version {SPECIFICATION}")
     return 0

@@ -10,7 +10,7 @@ from appc.types.environment import Environment, EnvironmentVariable
 from appc.types.isolators import Isolator, Isolators
 from appc.types.labels import Label, Labels
 from appc.types.mounts import MountPoint
-from appc.types.names import ACIdentifier
+from appc.types.names import ACIdentifier, ACName
 from appc.types.ports import Port
 from linux import files
 
@@ -121,28 +121,29 @@ class AppcImage:
         self._change(labels=Labels(_put(self.manifest.labels, label, lambda one: one.name == name)))
 
     def remove_label(self, name: str) -> None:
-        rest = _taken(self.manifest.labels, f"label {name}", lambda one: one.name == name)
+        rest = _taken(self.manifest.labels, f"label {ACIdentifier(name)}", lambda one: one.name == name)
         self._change(labels=Labels(rest))
 
     def add_annotation(self, name: str, value: str) -> None:
         new = Annotation.from_json({"name": name, "value": value})
-        kept = _put(self.manifest.annotations, new, lambda one: one.name == name)
+        kept = _set(self.manifest.annotations, new, lambda one: one.name == name)
         self._change(annotations=Annotations(kept))
 
     def remove_annotation(self, name: str) -> None:
-        rest = _taken(self.manifest.annotations, f"annotation {name}", lambda one: one.name == name)
-        self._change(annotations=Annotations(rest))
+        what = f"annotation {ACIdentifier(name)}"
+        self._change(
+            annotations=Annotations(_taken(self.manifest.annotations, what, lambda one: one.name == name))
+        )
 
-    def add_dependency(self, image: str, labels: list[str], image_id: str, size: str) -> None:
-        from appc import app_string, query
-        from appc.schema.image import LARGEST
+    def add_dependency(self, image: str, labels: list[str], image_id: str, size: int) -> None:
+        from appc import app_string
 
-        name, given = app_string.parse(image)
-        given |= dict(query.pairs(",".join(labels))) if labels else {}
+        name, named = app_string.parse(image)
+        given = [(label, text) for label, _, text in (one.partition("=") for one in labels)]
         value: dict[str, object] = {
             "imageName": name,
-            "labels": [{"name": label, "value": given[label]} for label in given],
-            "size": query.number(size, highest=LARGEST),
+            "labels": [{"name": label, "value": text} for label, text in (*given, *named.items())],
+            "size": size,
         }
         if image_id:
             value["imageID"] = image_id
@@ -151,7 +152,8 @@ class AppcImage:
         self._change(dependencies=tuple(kept))
 
     def remove_dependency(self, name: str) -> None:
-        rest = _taken(self.manifest.dependencies, f"dependency {name}", lambda one: one.image_name == name)
+        what = f"dependency {ACIdentifier(name)}"
+        rest = _taken(self.manifest.dependencies, what, lambda one: one.image_name == name)
         self._change(dependencies=tuple(rest))
 
     def add_whitelist(self, paths: list[str]) -> None:
@@ -208,7 +210,7 @@ class AppcImage:
 
     def add_environment(self, name: str, value: str) -> None:
         variable = EnvironmentVariable.from_json({"name": name, "value": value})
-        kept = _put(self._app.environment, variable, lambda one: one.name == name)
+        kept = _set(self._app.environment, variable, lambda one: one.name == name)
         self._change_app(environment=Environment(kept))
 
     def remove_environment(self, name: str) -> None:
@@ -226,14 +228,14 @@ class AppcImage:
         rest = _taken(points, f"mount {name}", lambda one: name in {one.name, one.path})
         self._change_app(mount_points=tuple(rest))
 
-    def add_port(self, name: str, protocol: str, port: str, *, count: str, activated: bool) -> None:
+    def add_port(self, name: str, protocol: str, port: str, *, count: int, activated: bool) -> None:
         from appc.query import number
 
         new = Port.from_json({
             "name": name,
             "protocol": protocol,
             "port": number(port),
-            "count": number(count),
+            "count": count,
             "socketActivated": activated,
         })
         kept = _put(self._app.ports, new, lambda one: one.name == name)
@@ -242,7 +244,7 @@ class AppcImage:
     def remove_port(self, name: str) -> None:
         """By its name or its number."""
         ports = self._app.ports
-        rest = _taken(ports, f"port {name}", lambda one: name in {one.name, str(one.port)})
+        rest = _taken(ports, f"port {ACName(name)}", lambda one: name in {one.name, str(one.port)})
         self._change_app(ports=tuple(rest))
 
     def add_isolator(self, name: str, value: bytes) -> None:
@@ -253,7 +255,8 @@ class AppcImage:
         self._change_app(isolators=Isolators(kept))
 
     def remove_isolator(self, name: str) -> None:
-        rest = _taken(self._app.isolators, f"isolator {name}", lambda one: one.name == name)
+        what = f"isolator {ACIdentifier(name)}"
+        rest = _taken(self._app.isolators, what, lambda one: one.name == name)
         self._change_app(isolators=Isolators(rest))
 
     # --- how
@@ -273,6 +276,16 @@ class AppcImage:
 def _put(old: Iterable[T], new: T, same: Callable[[T], bool]) -> list[T]:
     """`old` without what `new` takes the place of, and `new` at the end."""
     return [*(one for one in old if not same(one)), new]
+
+
+def _set(old: Iterable[T], new: T, same: Callable[[T], bool]) -> list[T]:
+    """`old` with `new` in the very place of what it replaces, else at the end."""
+    kept = list(old)
+    for place, one in enumerate(kept):
+        if same(one):
+            kept[place] = new
+            return kept
+    return [*kept, new]
 
 
 def _taken(old: Iterable[T], what: str, same: Callable[[T], bool]) -> list[T]:
@@ -310,8 +323,8 @@ def _member(name: str) -> str:
 
 
 def _merged(old: dict[str, object], new: dict[str, object]) -> dict[str, object]:
-    """`old` with the members of `new`; the members of the app are looked at one by one."""
-    result = {**old, **{name: value for name, value in new.items() if value is not None}}
+    """`old` with the members of `new`, null for none; the members of the app are looked at one by one."""
+    result = {**old, **new}
     before, after = old.get("app"), new.get("app")
     if isinstance(before, dict) and isinstance(after, dict):
         result["app"] = {**before, **{_member(name): value for name, value in after.items()}}

@@ -211,12 +211,12 @@ class OciImage:
     def remove_label(self, name: str) -> None:
         self.add_label(name, "")
 
-    def add_dependency(self, image: str, labels: list[str], image_id: str, size: str) -> None:
+    def add_dependency(self, image: str, labels: list[str], image_id: str, size: int) -> None:
         del image, labels, image_id, size
         raise Unsupported("dependencies", hint="begin with the image that this one is built upon")
 
     def remove_dependency(self, name: str) -> None:
-        self.add_dependency(name, [], "", "")
+        self.add_dependency(name, [], "", 0)
 
     def add_whitelist(self, paths: list[str]) -> None:
         del paths
@@ -226,8 +226,11 @@ class OciImage:
         self.add_whitelist(paths)
 
     def replace_manifest(self, data: bytes) -> None:
-        """Take the configuration in `data`; the layers, and their part of it, stay."""
-        new = ImageConfig.parse(data, "the file")
+        """Take the configuration in `data`; the layers, and their part of it, stay.
+
+        What it does not have stays too, in its process as well: so acbuild 0.4 has it.
+        """
+        new = ImageConfig.parse(_merged(self._process, data), "the file")
         platform = new.platform if new.platform.os else self.config.platform
         self._configure(
             self.config._replace(
@@ -257,7 +260,7 @@ class OciImage:
         raise Unsupported("supplementary groups")
 
     def set_working_directory(self, path: str) -> None:
-        if not path.startswith("/"):
+        if path and not path.startswith("/"):
             raise AcbuildError(f"{path}: is not an absolute path")
         self._set(self._process._replace(working_dir=path))
 
@@ -296,11 +299,11 @@ class OciImage:
         self._forget(MOUNT, f"path:{path}")
         self._set(self._process._replace(volumes=tuple(one for one in self._process.volumes if one != path)))
 
-    def add_port(self, name: str, protocol: str, port: str, *, count: str, activated: bool) -> None:
+    def add_port(self, name: str, protocol: str, port: str, *, count: int, activated: bool) -> None:
         from appc.query import number
         from appc.types.ports import Port
 
-        if count != "1":
+        if count != 1:
             raise Unsupported("port counts")
         if activated:
             raise Unsupported("socket activated ports")
@@ -311,12 +314,12 @@ class OciImage:
         self._set(self._process._replace(exposed_ports=tuple(sorted(rest | {f"{new.port}/{protocol}"}))))
 
     def remove_port(self, name: str) -> None:
-        """By its name or its number."""
+        """By its name, its number or both of number and protocol."""
         noted = self._noted(PORT, name)
         gone = [
             one
             for one in self._process.exposed_ports
-            if _port_note(one) == noted or one.partition("/")[0] == name
+            if _port_note(one) == noted or name in {one, one.partition("/")[0]}
         ]
         if not gone:
             raise NotFound(f"port {name}")
@@ -358,6 +361,21 @@ class OciImage:
             for name, noted in self._annotations.items()
             if not (name.startswith(kind) and noted == value)
         }
+
+
+def _merged(process: Process, data: bytes) -> bytes:
+    """The configuration in `data` with what its process lacks of `process`, set by set."""
+    from appc.jsonfield import encode, parse
+
+    given = parse(data)
+    new = given.get("config") if isinstance(given, dict) else None
+    if not isinstance(given, dict) or not isinstance(new, dict):
+        return data
+    merged: dict[str, object] = process.to_json()
+    for name, value in new.items():
+        old = merged.get(name)
+        merged[name] = {**old, **value} if isinstance(old, dict) and isinstance(value, dict) else value
+    return encode({**given, "config": merged})
 
 
 def _check_identity(text: str, what: str) -> None:

@@ -51,13 +51,13 @@ def test_what_is_wrong_changes_nothing(image: AppcImage, tmp_path: Path) -> None
         lambda: image.set_supplementary_groups(["-1"]),
         lambda: image.set_event_handler("mid-way", ["/x"]),
         lambda: image.add_environment("1", "x"),
-        lambda: image.add_port("p", "tcp", "0", count="1", activated=False),
-        lambda: image.add_port("p", "tcp", "65535", count="2", activated=False),
-        lambda: image.add_port("p", "tcp", "x", count="1", activated=False),
+        lambda: image.add_port("p", "tcp", "0", count=1, activated=False),
+        lambda: image.add_port("p", "tcp", "65535", count=2, activated=False),
+        lambda: image.add_port("p", "tcp", "x", count=1, activated=False),
         lambda: image.add_isolator("resource/memory", b"{}x"),
         lambda: image.add_isolator("os/linux/oom-score-adj", b"1001"),
-        lambda: image.add_dependency("example.com/a:1,version=2", [], "", "0"),
-        lambda: image.add_dependency("example.com/a", ["x"], "", "0"),
+        lambda: image.add_dependency("example.com/a:1,version=2", [], "", 0),
+        lambda: image.add_dependency("example.com/a", ["version=1", "version=2"], "", 0),
         lambda: image.add_annotation("homepage", "ftp://x"),
         lambda: image.replace_manifest(b'{"labels": [{"name": "os", "value": "plan9"}]}'),
         lambda: image.replace_manifest(b'{"acKind": "PodManifest"}'),
@@ -78,19 +78,59 @@ def test_the_whole_manifest_is_checked_when_it_is_saved(image: AppcImage, tmp_pa
 
 
 def test_dependencies_by_all_their_flags(image: AppcImage) -> None:
-    image.add_dependency("example.com/b:1.0,channel=alpha", ["os=linux", "channel=beta"], ID, "5")
+    image.add_dependency("example.com/b:1.0,channel=alpha", ["os=linux", "of=a,b=c"], ID, 5)
     image.save()
     [dependency] = image.manifest.dependencies
     assert dependency.to_json() == {
         "imageName": "example.com/b",
         "imageID": ID,
         "labels": [
-            {"name": "version", "value": "1.0"},
-            {"name": "channel", "value": "beta"},
             {"name": "os", "value": "linux"},
+            {"name": "of", "value": "a,b=c"},
+            {"name": "version", "value": "1.0"},
+            {"name": "channel", "value": "alpha"},
         ],
         "size": 5,
     }
+    with pytest.raises(ValueError, match="version"):
+        image.add_dependency("example.com/b:1.0", ["version=2"], ID, 5)
+
+
+def test_variables_and_annotations_stay_in_their_place(image: AppcImage) -> None:
+    """Unlike all else, which goes to the end when it is added again: so acbuild 0.4 has it."""
+    for value in ("1", "2"):
+        image.add_environment("A", value)
+        image.add_environment("B", "")
+        image.add_annotation("a", value)
+        image.add_annotation("b", "")
+    app = image.manifest.app
+    assert app is not None
+    assert list(app.environment.as_dict().items()) == [("A", "2"), ("B", "")]
+    assert list(image.manifest.annotations.as_dict().items()) == [("a", "2"), ("b", "")]
+
+
+def test_what_cannot_be_a_name_is_not_looked_for(image: AppcImage) -> None:
+    """Status 1, not that of an element which is not there."""
+    for remove in (
+        image.remove_label,
+        image.remove_annotation,
+        image.remove_dependency,
+        image.remove_isolator,
+        image.remove_port,
+    ):
+        with pytest.raises(ValueError, match="BAD"):
+            remove("BAD")
+        with pytest.raises(NotFound):
+            remove("good")
+
+
+def test_null_in_a_manifest_is_nothing(image: AppcImage) -> None:
+    image.set_user("7")
+    image.replace_manifest(b'{"app": null, "labels": null}')
+    assert image.manifest.app is None
+    assert not image.manifest.labels
+    with pytest.raises(InvalidManifest):
+        image.replace_manifest(b'{"name": null}')
 
 
 def test_a_manifest_is_merged_into_the_old_one(image: AppcImage) -> None:

@@ -39,6 +39,29 @@ def test_flags_that_cannot_be(argv: list[str]) -> None:
         SYNTAX.parse(argv)
 
 
+@pytest.mark.parametrize(
+    ("verb", "flag", "value"),
+    [
+        ("port add", "count", "x"),
+        ("port add", "count", "-1"),
+        ("dependency add", "size", "1k"),
+        ("dependency add", "size", str(2**63)),
+        ("dependency add", "label", "version"),
+        ("dependency add", "label", "BAD=1"),
+    ],
+)
+def test_values_that_cannot_be_understood(verb: str, flag: str, value: str) -> None:
+    """Status 3, as of a flag that is not known, and before the build is looked for."""
+    with pytest.raises(UsageError, match=f"--{flag}"):
+        TABLE[verb].parse([f"--{flag}={value}", "a"])
+
+
+def test_a_value_that_is_no_choice_is_an_error_of_the_command() -> None:
+    syntax = Syntax("", 0, 0, (Flag("kind", "KIND", "x", choices=("a", "b")),))
+    with pytest.raises(AcbuildError, match="'c' is none of a, b"):
+        syntax.parse(["--kind=c"])
+
+
 @pytest.mark.parametrize("argv", [[], ["a", "b", "c"], ["--on"]])
 def test_too_few_or_too_many_words(argv: list[str]) -> None:
     with pytest.raises(AcbuildError, match="incorrect number"):
