@@ -160,17 +160,23 @@ def _await(condition: object, seconds: float = 10) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.needs("namespaces", "overlay")
+@pytest.mark.needs("namespaces", "overlay", "network-links")
+@pytest.mark.parametrize("verb", ["gc --grace-period=0s", "cni gc"])
+@pytest.mark.parametrize("net", ["none", "default"])
 def test_gc_leaves_pods_of_another_data_directory_at_the_same_path_alone(
-    rkt: Rkt, true_aci: Path, tmp_path: Path
+    rkt: Rkt, true_aci: Path, tmp_path: Path, net: str, verb: str
 ) -> None:
-    """A chroot or a container has a /var/lib/rkt of its own, and may see the host's control groups."""
+    """A chroot has a /var/lib/rkt of its own, and may see the control groups and /run of the host."""
     other = tmp_path / "other"
     (other / "pods/run").mkdir(parents=True)
-    command = ("run", "--detach", "--net=none", true_aci, "--exec=/bin/sleep", "--", "60")
+    command = ("run", "--detach", f"--net={net}", true_aci, "--exec=/bin/sleep", "--", "60")
     uuid = rkt(IMAGE, *command).stdout.strip()
+    before = rkt("cni", "list").stdout
     there = f'mount --bind "{other}" "{rkt.directory / "data"}" && exec "$@"'
-    collecting = rkt.argv("gc", "--grace-period=0s")
+    collecting = rkt.argv(*verb.split())
     subprocess.run(["unshare", "--mount", "sh", "-c", there, "sh", *collecting], check=True, timeout=60)
     assert "state=running" in rkt("status", uuid).stdout
+    assert (uuid in before) == (net == "default")
+    assert rkt("cni", "list").stdout == before
+    assert rkt("enter", uuid, "/bin/true").stdout == ""
     assert rkt("stop", uuid).stdout == f'"{uuid}"\n'

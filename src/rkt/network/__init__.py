@@ -49,13 +49,6 @@ def reconcile(live: Collection[str], data_dir: str) -> None:
     reconciliation.reconcile(live, data_dir)
 
 
-def registered_uuids(data_dir: str) -> set[str]:
-    """See `rkt.network.reconciliation.registered_uuids`."""
-    from rkt.network import reconciliation
-
-    return reconciliation.registered_uuids(data_dir)
-
-
 def resolv_conf(networks: Iterable[NetInfo]) -> str | None:
     """See `rkt.network.naming.resolv_conf`."""
     from rkt.network import naming

@@ -17,6 +17,7 @@ from cni.errors import CniError
 from cni.fields import Fields
 from cni.types import version as versions
 from rkt.network import bandwidth, flags
+from rkt.pods import datadir
 
 TYPE_CHECKING = False  # not from typing: start-up time counts here
 if TYPE_CHECKING:
@@ -97,18 +98,29 @@ class Joining:
 
 
 class Plan:
-    """All networks of a pod, in the order of joining. `path` is where plugins are looked for."""
+    """All networks of a pod, in the order of joining. `path` is where plugins are looked for.
 
-    __slots__ = ("joinings", "netns", "path", "pod_dir", "uuid")
+    `home` tells the pod's data directory from others at the same path (`rkt.pods.datadir`).
+    """
+
+    __slots__ = ("home", "joinings", "netns", "path", "pod_dir", "uuid")
 
     def __init__(
-        self, uuid: str, pod_dir: str, netns: str, path: Sequence[str], joinings: Sequence[Joining]
+        self,
+        uuid: str,
+        pod_dir: str,
+        netns: str,
+        path: Sequence[str],
+        joinings: Sequence[Joining],
+        *,
+        home: str,
     ) -> None:
         self.uuid: Final = uuid
         self.pod_dir: Final = pod_dir
         self.netns: Final = netns
         self.path: Final = tuple(path)
         self.joinings: Final = tuple(joinings)
+        self.home: Final = home
 
     @property
     def data_dir(self) -> str:
@@ -174,6 +186,7 @@ class Plan:
         return {
             "uuid": self.uuid,
             "podDir": self.pod_dir,
+            "home": self.home,
             "netns": self.netns,
             "path": list(self.path),
             "networks": [each.to_json() for each in self.joinings],
@@ -217,7 +230,8 @@ def make(
                 capability_args=capability_args,
             )
         )
-    return Plan(uuid, pod_dir, netns, path, joinings)
+    home = datadir.identity(f"{pod_dir}/../../..")
+    return Plan(uuid, pod_dir, netns, path, joinings, home=home)
 
 
 def load(pod_dir: str, uuid: str) -> Plan | None:
@@ -263,6 +277,7 @@ def _read(path: str, pod_dir: str) -> Plan:
         fields.string("netns"),
         fields.strings("path"),
         [Joining.from_json(each) for each in fields.mappings("networks")],
+        home=fields.string("home"),
     )
 
 

@@ -7,8 +7,11 @@ import os
 
 from cni import volatile
 from cni.errors import CniError
+from cni.inventory import namespace_lives
 from rkt.errors import RktError
 from rkt.network import joining, plan
+from rkt.pods import datadir
+from rkt.pods.phases import PHASES
 
 TYPE_CHECKING = False  # not from typing: start-up time counts here
 if TYPE_CHECKING:
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from rkt.network.plan import Plan
 
 _NETNS_PREFIX = "/run/netns/cni-"
+_FIRST_PID_NAMESPACE = 0xEFFFFFFC  # its inode: PROC_PID_INIT_INO of the kernel
 
 
 def reconcile(live: Collection[str], data_dir: str) -> None:
@@ -48,20 +52,38 @@ def reconcile(live: Collection[str], data_dir: str) -> None:
         raise RktError("; ".join(problems))
 
 
-def registered_uuids(data_dir: str) -> set[str]:
-    """The UUIDs of the pods of a data directory that are, or may be, on a network."""
-    return {each.uuid for each in plan.registered() if _same(each.data_dir, data_dir)}
-
-
 def _is_gone(wanted: Plan, live: Collection[str], data_dir: str) -> bool:
-    if not _same(wanted.data_dir, data_dir) or wanted.uuid in live:
+    if wanted.uuid in live or not _is_of(wanted, data_dir):
         return False
-    pods = f"{data_dir}/pods"
+    return not any(os.path.isdir(f"{data_dir}/pods/{phase}/{wanted.uuid}") for phase in PHASES)
+
+
+def _is_of(wanted: Plan, data_dir: str) -> bool:
+    """Whether the pod was one of this data directory, or of one removed that had its path."""
     try:
-        phases = os.listdir(pods)
+        if wanted.home == datadir.identity(data_dir):
+            return True
     except FileNotFoundError:
-        phases = []
-    return not any(os.path.isdir(f"{pods}/{phase}/{wanted.uuid}") for phase in phases)
+        pass
+    # Another one at the same path is that of another root or mount namespace while its pod lives.
+    return os.path.abspath(wanted.data_dir) == os.path.abspath(data_dir) and _is_deserted(wanted.netns)
+
+
+def _is_deserted(netns: str) -> bool:
+    """Whether there is for sure no process in a namespace."""
+    lives = namespace_lives(netns)
+    if not lives:
+        return lives is False
+    if os.stat("/proc/self/ns/pid").st_ino != _FIRST_PID_NAMESPACE:
+        return False
+    wanted = os.stat(netns).st_ino
+    for pid in filter(str.isdecimal, os.listdir("/proc")):
+        try:
+            if os.stat(f"/proc/{pid}/ns/net").st_ino == wanted:
+                return False
+        except OSError:  # it has ended, and may be waited for
+            continue
+    return True
 
 
 def _unpin(netns: str) -> list[str]:
@@ -121,11 +143,3 @@ def _collect_leases() -> None:
     from cni.ipam import leases
 
     leases.collect_other_boots()
-
-
-def _same(left: str, right: str) -> bool:
-    """Whether both name one directory; one that is gone is compared by its name."""
-    try:
-        return os.path.samefile(left, right)
-    except OSError:
-        return os.path.abspath(left) == os.path.abspath(right)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import uuid as uuids
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from fixtures import dhcp
 from linux.namespaces import inside
 from rkt import network
 from rkt.errors import RktError
-from rkt.network import joining, plan, reconciliation
+from rkt.network import joining, plan
 
 GO = Path("/usr/lib/cni")
 NETNS = Path("/run/netns")
@@ -120,6 +121,15 @@ class Pod:
         if self.netns.exists():
             subprocess.run(["umount", self.netns], check=True)
             self.netns.unlink()
+
+    @contextmanager
+    def inhabitant(self) -> Iterator[None]:
+        """A process in the pod's network namespace."""
+        command = ["nsenter", f"--net={self.netns}", "sh", "-c", "echo; exec cat"]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            process.stdout.readline()
+            yield
 
     def teardown(self) -> None:
         network.teardown(str(self.directory), self.uuid)
@@ -273,14 +283,30 @@ def test_gc_takes_pods_without_a_directory_off_their_networks(host: Host, tmp_pa
     (tmp_path / "elsewhere").mkdir()
     gone.directory.rename(tmp_path / "elsewhere/pod")
     network.reconcile({alive.uuid}, str(tmp_path / "other-data"))  # not its pod
-    assert reconciliation.registered_uuids(str(host.data)) == {gone.uuid, alive.uuid}
+    assert {each.uuid for each in plan.registered()} == {gone.uuid, alive.uuid}
     stranger = host.pod()  # another runtime's namespace, named in the same way
     network.reconcile({alive.uuid}, str(host.data))
     assert [pod.netns.exists() for pod in (gone, alive, stranger)] == [False, True, True]
-    assert reconciliation.registered_uuids(str(host.data)) == {alive.uuid}
+    assert {each.uuid for each in plan.registered()} == {alive.uuid}
     assert [each.name for each in host.marks.iterdir() if each.name != "log"] == [f"{alive.uuid}-eth0"]
     alive.teardown()
     network.reconcile(set(), str(host.data))
+
+
+def test_gc_knows_a_data_directory_made_anew_from_one_of_another_root(host: Host) -> None:
+    if os.stat("/proc/self/ns/pid").st_ino != 0xEFFFFFFC:
+        pytest.skip("in a PID namespace nobody can tell whose pods live")
+    host.foreign("10-a.conf", "a")
+    pod = host.pod()
+    pod.setup("a")
+    host.data.rename(host.data.with_name("removed"))
+    host.data.mkdir()
+    with pod.inhabitant():
+        network.reconcile(set(), str(host.data))
+        assert host.left() == [f"{pod.uuid}-eth0", pod.uuid]
+    network.reconcile(set(), str(host.data))
+    assert host.left() == []
+    assert not pod.netns.exists()
 
 
 def test_gc_frees_leases_of_another_boot(host: Host, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 
 from rkt.errors import RktError
+from rkt.pods import datadir
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -16,12 +17,9 @@ if TYPE_CHECKING:
 def group_top(data_dir: str) -> str:
     """The name of the control group that holds the pods of a data directory, each data directory its own.
 
-    A collector of one must not take the pods of another for leftovers, and a host may have many at the same
-    path: in chroots, containers, mount namespaces. So it is named by what the directory is, not by its path.
-    OSError if there is no such directory.
+    A collector of one must not take the pods of another for leftovers. OSError if there is no such directory.
     """
-    known = os.stat(data_dir)
-    return f"rkt-{known.st_dev:x}-{known.st_ino:x}"
+    return f"rkt-{datadir.identity(data_dir)}"
 
 
 def group_name(pod_dir: str) -> str:
