@@ -8,7 +8,6 @@ import io
 import json
 import os
 import random
-import shutil
 import socket
 import subprocess
 import tarfile
@@ -55,24 +54,27 @@ def _contenders(directory: Path, name: str) -> list[Contender]:
     rkt = [bundle.RKT, f"--dir={data}", f"--local-config={directory}", "--insecure-options=image,http"]
     storage = directory / "podman"
 
-    def forget_rkt() -> None:
-        subprocess.run([*rkt, "gc", "--grace-period=0s"], check=True, capture_output=True)
-        shutil.rmtree(data)
+    def keep(store: Path) -> None:
+        """Move it aside. Deleted now, it would slow down the next: ext4 steps around such inodes."""
+        store.rename(f"{store}-{time.monotonic_ns()}")
         os.sync()  # what one has left to be written is not the next one's
 
-    def forget_podman() -> None:
+    def after_rkt() -> None:
+        subprocess.run([*rkt, "gc", "--grace-period=0s"], check=True, capture_output=True)
+        keep(data)
+
+    def after_podman() -> None:
         # It keeps its own directory as a mount as long as the host is up.
         subprocess.run(["umount", storage / "root/overlay"], check=False, capture_output=True)
-        shutil.rmtree(storage, ignore_errors=True)
-        os.sync()
+        keep(storage)
 
     contenders = [
-        Contender("rkt run", [*rkt, "run", "--net=none", f"docker://{name}"], after=forget_rkt),
+        Contender("rkt run", [*rkt, "run", "--net=none", f"docker://{name}"], after=after_rkt),
     ]
     if bundle.have("podman"):
         podman = ["podman", f"--root={storage / 'root'}", f"--runroot={storage / 'run'}", "--runtime=runc"]
         flags = ["--rm", "--network=none", "--tls-verify=false", *bundle.PODMAN_LIMITS]
-        contenders.append(Contender("podman run", [*podman, "run", *flags, name], after=forget_podman))
+        contenders.append(Contender("podman run", [*podman, "run", *flags, name], after=after_podman))
     return contenders
 
 
