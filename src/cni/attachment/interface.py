@@ -9,7 +9,7 @@ from cni.attachment import sysctl
 from cni.errors import INVALID_CONFIG, TRY_AGAIN_LATER, CniError
 from cni.types.address import Cidr, format_ip
 from cni.types.result import IPConfig, Route
-from linux.netlink import address, link, route
+from linux.netlink import address, link
 from linux.netlink.batch import Batch
 
 TYPE_CHECKING = False  # not from typing: a plugin lives too short to import it
@@ -104,6 +104,10 @@ def settings(interface: str, ips: Sequence[IPConfig], *, detect_duplicates: bool
 
 def routes_of(index: int, ips: Sequence[IPConfig], routes: Sequence[Route]) -> list[Message]:
     """Requests for the result's routes; one without a gateway goes to the first of its family's."""
+    if not routes:
+        return []
+    from linux.netlink import route
+
     gateways: dict[bool, bytes] = {}
     for ip in ips:
         if ip.gateway:
@@ -158,8 +162,11 @@ def wait_until_local(socket: Socket, addresses: Sequence[Cidr]) -> None:
     """
     end = monotonic() + _LOCAL_DEADLINE
     for each in addresses:
-        while each.v6 and not route.is_local(socket, each.address) and monotonic() < end:
-            sleep(0.0002)
+        if each.v6:
+            from linux.netlink import route
+
+            while not route.is_local(socket, each.address) and monotonic() < end:
+                sleep(0.0002)
 
 
 def _wait_for_detection(namespaces: Namespaces, end: Inside) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from cni import delegate, invoke
 from cni.attachment import names
 from cni.errors import INVALID_CONFIG, CniError
 from cni.types.result import DNS
@@ -44,6 +43,8 @@ def has_ipam(request: Request) -> bool:
 
     Looked up before anything is recorded: what was never there has nothing to take back.
     """
+    from cni import delegate, invoke
+
     name = delegate.ipam_type(request)
     if name:
         invoke.find(name, request.path)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from cni import delegate, invoke
-from cni.attachment import veth
 from cni.errors import INVALID_CONFIG, CniError
 from cni.fields import Fields
 from cni.types.address import Cidr
@@ -63,6 +61,7 @@ def release_address(request: Request, steps: Steps, made: Fields | None = None) 
     `made` is the record: when it has no addresses, and a built-in plugin refuses the configuration, then it
     refused the ADD too, and there is nothing to give back. Else such a record would stay, and every GC fail.
     """
+    from cni import delegate, invoke
 
     def release() -> None:
         try:
@@ -105,6 +104,7 @@ def _remove_iptables_masquerade(request: Request) -> None:
 
 def unrecorded_interface(request: Request, steps: Steps, kind: str) -> None:
     """Delete the container's interface, if it is of that kind, and release its addresses."""
+    from cni.attachment import veth
 
     def delete_interface() -> None:
         if request.netns is not None:
@@ -115,6 +115,8 @@ def unrecorded_interface(request: Request, steps: Steps, kind: str) -> None:
 
 def link_and_address(request: Request, record: Fields, steps: Steps) -> None:
     """Delete the pair of a recorded attachment and release its addresses."""
+    from cni.attachment import veth
+
     in_order(request, steps, lambda: veth.delete(record.string("veth"), record.string("mac")), record)
 
 
@@ -126,6 +128,8 @@ def in_order(
     The interface goes first: its address must not be given out anew while it can still answer for it. With
     DHCP it goes last, as the lease is given back through it.
     """
+    from cni import delegate
+
     if delegate.needs_interface(request):
         release_address(request, steps, made)
         steps.run(delete_interface)

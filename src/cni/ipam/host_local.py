@@ -9,7 +9,7 @@ from __future__ import annotations
 from cni import state
 from cni.errors import INVALID_CONFIG, PLUGIN_NOT_AVAILABLE, TRY_AGAIN_LATER, CniError
 from cni.fields import Fields
-from cni.ipam import configured, sticky
+from cni.ipam import configured
 from cni.ipam.leases import Leases
 from cni.types.address import Cidr, format_ip, parse_ip
 from cni.types.result import IPConfig, Result, Route
@@ -42,7 +42,11 @@ def add(request: Request) -> Result:
                 given = []
                 for position, each in enumerate(sets):
                     wanted = _wanted(each, requested, outside=outside)
-                    last = sticky.recall(leases.path, name, position) if name and wanted is None else None
+                    last = None
+                    if name and wanted is None:
+                        from cni.ipam import sticky
+
+                        last = sticky.recall(leases.path, name, position)
                     if last is not None and (place := each.range_of(last)) and lease.take(last):
                         given.append((place, last))
                     else:
@@ -54,8 +58,11 @@ def add(request: Request) -> Result:
         except BaseException:
             state.remove(request, NAME)
             raise
-        for position, (_, address) in enumerate(given if name else ()):
-            sticky.remember(leases.path, name, position, address)
+        if name:
+            from cni.ipam import sticky
+
+            for position, (_, address) in enumerate(given):
+                sticky.remember(leases.path, name, position, address)
     ips = [IPConfig(Cidr(address, place.subnet.length), gateway=place.gateway) for place, address in given]
     return Result(ips=ips, routes=routes, dns=dns)
 

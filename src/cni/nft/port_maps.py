@@ -10,7 +10,7 @@ from __future__ import annotations
 import errno
 
 from cni.attachment.names import digest
-from cni.nft import raw, tables
+from cni.nft import tables
 from cni.nft.tables import Session, Table
 from cni.types.mapping import NO_SNAT, SNAT_ALL, Busy
 from linux.netlink import link
@@ -89,6 +89,8 @@ def add(plan: Plan, targets: Sequence[Cidr], owner: str, *, is_stale: Callable[[
             raise Busy(_place(busy.key), busy.owner) from None
         for name, v6 in limits.items():
             if len(listing.rules(session.socket, INET, _NAME, name)) < _RULES_OF_LIMIT:
+                from cni.nft import raw
+
                 raw.insert_condition(_NAME, name, plan.conditions[v6])
 
 

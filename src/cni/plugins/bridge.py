@@ -5,8 +5,7 @@ from __future__ import annotations
 import errno
 
 from cni import delegate, state
-from cni.attachment import interface, masquerading, names, options, portvlans, sysctl, teardown, verify, veth
-from cni.attachment.portvlans import Vlans
+from cni.attachment import interface, names, options, sysctl, veth
 from cni.errors import INVALID_CONFIG, TRY_AGAIN_LATER, CniError
 from cni.fields import Fields
 from cni.lock import Lock
@@ -21,6 +20,7 @@ TYPE_CHECKING = False  # not from typing: a plugin lives too short to import it
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from cni.attachment.portvlans import Vlans
     from cni.attachment.veth import Namespaces, Pair
     from cni.request import Request
     from linux.netlink.link import Link
@@ -69,9 +69,20 @@ class Config:
             raise request.refuse(
                 "arpspoofchk needs to know the addresses", "of an IPAM plugin that gives them for good"
             )
-        self.vlans = Vlans.of(fields)
-        if self.vlans.own and self.is_gateway:
+        self.vlans = _vlans(fields)
+        if self.vlans is not None and self.vlans.own and self.is_gateway:
+            from cni.attachment import portvlans
+
             portvlans.gateway_name(self.bridge, self.vlans.own)  # refuses one that is too long
+
+
+def _vlans(fields: Fields) -> Vlans | None:
+    """The VLANs of the port, None for none."""
+    if all(fields.get(key) is None for key in ("vlan", "vlanTrunk", "preserveDefaultVlan")):
+        return None
+    from cni.attachment.portvlans import Vlans
+
+    return Vlans.of(fields) or None
 
 
 def add(request: Request) -> Result:
@@ -97,6 +108,8 @@ def add(request: Request) -> Result:
 
 
 def check(request: Request) -> None:
+    from cni.attachment import verify
+
     config = Config(request)
     result = verify.previous(request)
     record = state.load(request, NAME)
@@ -120,7 +133,9 @@ def check(request: Request) -> None:
             raise verify.damaged(f"{port.name} is not isolated from other ports")
         if config.promiscuous and not bridge.flags & link.PROMISCUOUS:
             raise verify.damaged(f"{bridge.name} is not promiscuous")
-        if config.vlans:
+        if config.vlans is not None:
+            from cni.attachment import portvlans
+
             portvlans.check(namespaces, bridge, port, config.vlans)
     if made is not None:
         _check_rules(request, made)
@@ -128,6 +143,8 @@ def check(request: Request) -> None:
 
 def delete(request: Request) -> None:
     """Take everything of the attachment away; the bridge stays, unless an ADD that failed had made it."""
+    from cni.attachment import masquerading, teardown
+
     record = state.load(request, NAME)
     if record is None:
         teardown.unrecorded(request)
@@ -148,6 +165,8 @@ def delete(request: Request) -> None:
 
 def collect(request: Request) -> None:
     """Delete every attachment that is not valid; and the bridge, once it is ours and has no port."""
+    from cni.attachment import portvlans, teardown
+
     steps = teardown.Steps()
     valid = request.valid_attachments
     for each in list(state.stale(NAME, request.name, valid)):
@@ -179,14 +198,16 @@ def _make(
         state.save(request, NAME, made)
         bridge = _ensure_bridge(namespaces, config, found)
         veth.create(namespaces, pair, master=bridge.index, port=_port_options(pair, config))
-        if config.vlans:
+        if config.vlans is not None:
+            from cni.attachment import portvlans
+
             portvlans.join(namespaces, bridge, pair.host, config.vlans)
         if bridge.alias != _ALIAS:
             # Somebody else's, which may have taken over the hardware address of its new port.
             bridge = link.get(namespaces.host, config.bridge) or bridge
         gateway = bridge
-        if config.vlans.own and config.is_gateway:
-            gateway = _ensure_gateway(request, config, namespaces, bridge, made)
+        if config.vlans is not None and config.vlans.own and config.is_gateway:
+            gateway = _ensure_gateway(request, config.vlans, namespaces, bridge, made)
     if config.has_ipam and config.ipam_needs_interface:
         interface.bring_up(namespaces, pair)
         interface.wait_until_forwarding(namespaces, pair.host, _UP_DEADLINE)
@@ -206,7 +227,10 @@ def _make(
         )
     if config.is_gateway and ips:
         _make_gateway(request, config, namespaces, bridge, gateway, ips, made)
-    masquerading.add(request, str(made.get("masquerade", "")), [each.address for each in ips])
+    if made.get("masquerade"):
+        from cni.attachment import masquerading
+
+        masquerading.add(request, config.masquerade, [each.address for each in ips])
     if config.guard or config.guard_addresses:
         from cni.attachment import guards
 
@@ -262,13 +286,17 @@ def _ensure_bridge(namespaces: Namespaces, config: Config, found: Link | None) -
     if found is None:
         mac = names.bridge_mac(config.bridge, state.boot_id())
         request = link.create_bridge(
-            config.bridge, mac=mac, mtu=config.mtu, vlan_filtering=bool(config.vlans)
+            config.bridge, mac=mac, mtu=config.mtu, vlan_filtering=config.vlans is not None
         )
         batch.add(request.tolerating(errno.EEXIST), link.change(config.bridge, alias=_ALIAS))
         try:
             batch.commit()
         except OSError as failed:
-            raise portvlans.unsupported(failed) if config.vlans else failed from None
+            if config.vlans is None:
+                raise
+            from cni.attachment import portvlans
+
+            raise portvlans.unsupported(failed) from None
         found = link.get(namespaces.host, config.bridge)
     if found is None:
         raise CniError(TRY_AGAIN_LATER, f"the bridge {config.bridge} went away while it was set up")
@@ -276,7 +304,9 @@ def _ensure_bridge(namespaces: Namespaces, config: Config, found: Link | None) -
         raise CniError(
             INVALID_CONFIG, f"{config.bridge} is not a bridge", f"but {found.kind or 'hardware or lo'}"
         )
-    if config.vlans:
+    if config.vlans is not None:
+        from cni.attachment import portvlans
+
         portvlans.filtering(namespaces, found, ours=found.alias == _ALIAS)
     sysctl.host_side(config.bridge)
     if config.promiscuous and not found.flags & link.PROMISCUOUS:
@@ -295,13 +325,15 @@ def _port_options(pair: Pair, config: Config) -> Message | None:
 
 
 def _ensure_gateway(
-    request: Request, config: Config, namespaces: Namespaces, bridge: Link, made: dict[str, object]
+    request: Request, vlans: Vlans, namespaces: Namespaces, bridge: Link, made: dict[str, object]
 ) -> Link:
     """The host's interface in the VLAN, of which the record says whether this ADD makes it."""
-    name = portvlans.gateway_name(bridge.name, config.vlans.own)
+    from cni.attachment import portvlans
+
+    name = portvlans.gateway_name(bridge.name, vlans.own)
     made["gateway"], made["madeGateway"] = name, link.get(namespaces.host, name) is None
     state.save(request, NAME, made)
-    return portvlans.ensure_gateway(namespaces, bridge, config.vlans, _ALIAS)
+    return portvlans.ensure_gateway(namespaces, bridge, vlans, _ALIAS)
 
 
 def _make_gateway(
@@ -377,10 +409,10 @@ def _conflicts(
 
 
 def _check_rules(request: Request, made: Fields) -> None:
+    from cni.attachment import guards, masquerading, verify
+
     if not masquerading.is_complete(request, made):
         raise verify.damaged("the masquerade rules of the attachment are missing")
-    from cni.attachment import guards
-
     missing = guards.missing(request, made)
     if missing:
         raise verify.damaged(f"the rules against {missing} are missing")
@@ -391,6 +423,8 @@ def _port_of(namespaces: Namespaces, bridge: Link, inside: Link) -> str:
     for each in link.links(namespaces.host, master=bridge.index):
         if each.index == inside.peer and each.peer == inside.index:
             return each.name
+    from cni.attachment import verify
+
     raise verify.damaged(f"no port of {bridge.name} leads to {inside.name}")
 
 

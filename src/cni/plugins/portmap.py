@@ -10,7 +10,7 @@ from cni.errors import INVALID_CONFIG, UNSUPPORTED_FIELD, CniError
 from cni.fields import Fields
 from cni.iptables import presence
 from cni.lock import Lock
-from cni.nft import foreign, port_maps, raw
+from cni.nft import port_maps
 from cni.request import Request
 from cni.types.address import Cidr, format_ip, parse_ip
 from cni.types.mapping import NO_SNAT, SNAT, SNAT_ALL, Busy, Mapping, Plan
@@ -268,6 +268,8 @@ def _backend(request: Request, conditions: dict[bool, tuple[str, ...]], mark_cha
             raise request.refuse(f"{key} is written for {needed}, the backend is {wanted}", " ".join(words))
         wanted = needed
         if needed == "nftables":
+            from cni.nft import raw
+
             raw.check(words, key)
         elif "-j" in words or "--jump" in words or not all(word.isprintable() for word in words):
             raise ValueError(f"{key}: only the matches of a rule can stand here")
@@ -424,6 +426,8 @@ def _flows(
 
 def _delete_unrecorded(request: Request) -> None:
     """DEL of what this plugin has no record of: made by the reference plugin, or never."""
+    from cni.nft import foreign
+
     steps = teardown.Steps()
     try:
         mappings, result = _mappings(request), request.prev_result
