@@ -150,6 +150,16 @@ class Cgroup:
                         raise
         return sorted(found - {0})  # 0: a process that the caller's PID namespace cannot name
 
+    def killed_for_memory(self) -> int:
+        """How many processes of the group the kernel has killed for lack of memory; 0 if it does not tell."""
+        for key, name in ((UNIFIED, "memory.events"), ("memory", "memory.oom_control")):
+            try:
+                with open(f"{self.directories[key]}/{name}", encoding="ascii") as counters:
+                    return next(int(line[9:]) for line in counters if line.startswith("oom_kill "))
+            except (KeyError, OSError, StopIteration):
+                continue  # another version, no controller, or a kernel before 4.13
+        return 0
+
     def kill(self, *, timeout: float = 5.0) -> None:
         """SIGKILL everything in the group and below, and what is forked meanwhile; return when it is empty.
 

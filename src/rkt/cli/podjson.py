@@ -33,6 +33,7 @@ def pod_json(pod: PodFacts) -> dict[str, object]:
         ],
         "flavour": pod.flavour,
         "not_enforced": list(pod.not_enforced),
+        "out_of_memory": list(pod.out_of_memory),
     }
     if pod.name:
         value["pod_name"] = pod.name

@@ -25,7 +25,8 @@ EXAMPLES = """\
 DESCRIPTION = """\
 Prints KEY=VALUE lines: the state, the times, the networks, the process ID of the pod's first process, and
 the exit code of every app once the pod has ended. What the pod asks for but the host could not enforce is
-listed as not-enforced lines. --wait blocks until the pod has ended, --wait-ready until its apps are up.
+listed as not-enforced lines, apps of which the kernel killed processes for lack of memory as out-of-memory.
+--wait blocks until the pod has ended, --wait-ready until its apps are up.
 """
 NAMES = ("uuid", "name", "state", "created", "started", "networks", "pid", "exited")
 _POLL = 0.02
@@ -111,6 +112,7 @@ def _lines(pod: PodFacts) -> list[str]:
         lines += [f"app-{app.name}={app.exit_code}" for app in pod.apps if app.exit_code is not None]
     lines += [f"name={pod.name}"] if pod.name else []
     lines += [f"not-enforced={text}" for text in pod.not_enforced]
+    lines += [f"out-of-memory={app}" for app in pod.out_of_memory]
     return lines
 
 

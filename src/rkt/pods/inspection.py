@@ -52,6 +52,7 @@ class PodFacts(NamedTuple):
     has_manifest: bool
     flavour: str
     not_enforced: tuple[str, ...]
+    out_of_memory: tuple[str, ...]  # ended apps of which the kernel killed processes
 
     @property
     def ended(self) -> bool:
@@ -77,6 +78,7 @@ def inspect(pod: Pod) -> PodFacts:
         has_manifest=bool(manifest),
         flavour=pod.read_text("stage1-flavour") or "",
         not_enforced=tuple((pod.read_text("not-enforced") or "").splitlines()),
+        out_of_memory=tuple((pod.read_text("out-of-memory") or "").splitlines()),
     )
 
 

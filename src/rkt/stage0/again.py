@@ -43,7 +43,7 @@ def make_ready(pod: Pod, local_config: str) -> Invocation:
     pod.lock()
     invocation = invocation_of(pod)
     flavours.of_pod(pod).gc(pod.path, local_config)
-    for name in ("stage1/rootfs/rkt/supervisor-status", "not-enforced"):
+    for name in ("stage1/rootfs/rkt/supervisor-status", "not-enforced", "out-of-memory"):
         try:
             os.unlink(name, dir_fd=pod.fd)
         except FileNotFoundError:

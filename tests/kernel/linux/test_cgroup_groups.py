@@ -231,6 +231,7 @@ hog = bytearray(256 << 20)
     with open("/dev/null", "w") as null:
         done = subprocess.run([sys.executable, "-c", script], check=False, stderr=null)
     assert done.returncode != 0
+    assert group.killed_for_memory() == 1
 
 
 OPEN_ALL = """

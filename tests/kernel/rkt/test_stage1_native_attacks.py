@@ -202,7 +202,7 @@ def test_a_fork_bomb_ends_at_the_pods_limit(make_pod: MakePod) -> None:
 def test_a_hungry_app_is_killed_alone(make_pod: MakePod) -> None:
     limit = {"name": "resource/memory", "value": {"limit": "24M"}}
     apps = {
-        "hungry": {"exec": ["sh", "-c", "tail -c 1G /dev/zero; exit 9"], "isolators": [limit]},
+        "hungry": {"exec": ["sh", "-c", "tail /dev/zero; exit 9"], "isolators": [limit]},
         "other": {"exec": ["sh", "-c", "trap 'exit 0' TERM; while :; do sleep 0.1; done"]},
     }
     pod = make_pod(apps=apps)
@@ -212,3 +212,5 @@ def test_a_hungry_app_is_killed_alone(make_pod: MakePod) -> None:
         pytest.skip("no memory controller here")
     assert done.code in {9, 137}
     assert pod.status("other") == "0"
+    assert (pod.directory / "out-of-memory").read_text() == "hungry\n"
+    assert "app hungry: the kernel killed processes for lack of memory" in done.stderr

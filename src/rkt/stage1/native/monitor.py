@@ -105,11 +105,11 @@ class LateLauncher:
 
     def sweep(self, app: str) -> None:
         """Kill what the app's main program has left behind."""
-        from rkt.stage1.native import release
+        from rkt.stage1.native import release, supervisor
 
         group = release.group_of(self._pod_dir)
-        if group is not None and group.child(app).processes():
-            group.child(app).kill()
+        if group is not None:
+            supervisor.sweep(self._pod_dir, app, group.child(app))
 
 
 def _resume(state: int) -> tuple[Supervisor, str]:

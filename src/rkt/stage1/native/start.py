@@ -15,7 +15,7 @@ from rkt.errors import RktError
 from rkt.stage1 import confinement
 from rkt.stage1.native import build, detached, files, join, logs, messages, netns, plan, systemd
 from rkt.stage1.native.release import group_name
-from rkt.stage1.native.supervisor import STEPS, App, Signals, Supervisor, put, until_executed
+from rkt.stage1.native.supervisor import STEPS, App, Signals, Supervisor, put, sweep, until_executed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -402,10 +402,8 @@ class Launcher:
                 os.close(fd)
 
     def sweep(self, app: str) -> None:
-        """Kill what the app's main program has left behind, as systemd does (KillMode=control-group)."""
-        group = self._group.child(app)
-        if group.processes():
-            group.kill()
+        """Kill what the app's main program has left behind."""
+        sweep(self._pod_dir, app, self._group.child(app))
 
 
 def _sysctls(pod: plan.PodPlan) -> dict[str, str]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Protocol
 
+    from linux.cgroups import Cgroup
     from linux.systemd.notify import Notifier
     from rkt.stage1.native.journal import PodJournal
     from rkt.stage1.native.terminal import Terminal
@@ -442,6 +443,19 @@ def pid_in_pod(pid: int) -> int:
     except (FileNotFoundError, ProcessLookupError):
         return 0
     return 0
+
+
+def sweep(pod_dir: str, app: str, group: Cgroup) -> None:
+    """Kill what the app's main program has left behind, as systemd does (KillMode=control-group).
+
+    That the kernel killed some for lack of memory is said, and written down: the group is gone with the pod.
+    """
+    if group.processes():
+        group.kill()
+    if group.killed_for_memory():
+        with open(f"{pod_dir}/out-of-memory", "a", encoding="ascii") as told:
+            told.write(f"{app}\n")
+        os.write(2, f"run: warning: app {app}: the kernel killed processes for lack of memory\n".encode())
 
 
 def put(path: str, text: str) -> None:
