@@ -18,8 +18,8 @@ What callers need, in the order in which they need it:
   `layers.stack.unpack` one directory of one layer, `layers.stack.mark` its whiteouts, and
   `layers.stack.stackable(unpacked)` tells whether an overlay of these shows the same (else flatten).
 * `convert.to_manifest.manifest` makes appc's manifest of a configuration, `convert.to_aci.squashed` a whole
-  ACI; `convert.to_image.from_aci`, `.from_tree` and `.assemble` make images, of layers that `layers.write`
-  made of a directory (`changes=True`: the upper directory of an overlay).
+  ACI; `convert.to_image.from_aci`, `.from_tree` and `image.assemble` make images, of layers that
+  `layers.write` made of a directory (`changes=True`: the upper directory of an overlay).
 * Out again: `registry.push.push(reference, image, …)`, `layout.LayoutDirectory(path).add(image, tag)`,
   `layout.write_archive`, `docker_archive.write`.
 

@@ -15,7 +15,7 @@ from oci.types.manifest import Index, Manifest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
     from typing import BinaryIO
 
     from oci.blobs import Blobs, WritableBlobs
@@ -90,6 +90,21 @@ def resolve(
             return Image(blobs, descriptor._replace(media_type=document.media_type), document, config)
         descriptor = document.choose(platform, what)
     raise InvalidImage(f"{what}: an index in an index in an index")
+
+
+def assemble(
+    blobs: WritableBlobs,
+    config: ImageConfig,
+    layers: Sequence[Layer],
+    annotations: Mapping[str, str] | None = None,
+) -> Image:
+    """Write configuration and manifest of an image whose `layers` are in `blobs` already."""
+    described = stores.put(blobs, media.OCI_CONFIG, config.encode())
+    manifest = Manifest(
+        media.OCI_MANIFEST, described, tuple(layer.descriptor for layer in layers), dict(annotations or {})
+    )
+    descriptor = stores.put(blobs, media.OCI_MANIFEST, manifest.encode())
+    return Image(blobs, descriptor, manifest, config)
 
 
 def check(manifest: Manifest, config: ImageConfig, what: str) -> None:

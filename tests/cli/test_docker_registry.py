@@ -15,8 +15,8 @@ from appc.aci import reader
 from appc.schema.image import ImageManifest
 from fixtures import registries
 from oci.blobs import BlobDirectory
-from oci.convert.to_image import assemble
 from oci.errors import Unauthorized
+from oci.image import assemble
 from oci.layers import write
 from oci.registry.logins import Login, Logins
 from oci.registry.pull import pull

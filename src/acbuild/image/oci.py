@@ -9,7 +9,6 @@ from linux import files
 from oci import image as images
 from oci import layout
 from oci.blobs import BlobDirectory
-from oci.convert.to_image import assemble
 from oci.types.config import History, ImageConfig, Process
 from oci.types.descriptor import REF_NAME
 from oci.types.platform import Platform
@@ -101,7 +100,7 @@ class OciImage:
     def assembled(self) -> Image:
         """The documents as they are now, in the context's blobs."""
         layers = [images.Layer(one, None) for one in self.layers]
-        return assemble(self.blobs, self.config, layers, self._annotations)
+        return images.assemble(self.blobs, self.config, layers, self._annotations)
 
     def text(self, which: str, *, pretty: bool) -> bytes:
         """The manifest or the configuration as JSON."""

@@ -5,18 +5,13 @@ from __future__ import annotations
 from appc.aci import compression as compressions
 from appc.aci.limits import DEFAULT, Limits
 from appc.schema.image import ImageManifest
-from oci import blobs as stores
 from oci.convert import to_config
 from oci.errors import OciError
-from oci.image import Image, Layer
+from oci.image import Image, assemble
 from oci.layers import write
-from oci.types import media
-from oci.types.config import ImageConfig
-from oci.types.manifest import Manifest
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
     from typing import BinaryIO
 
     from oci.blobs import BlobDirectory
@@ -58,18 +53,3 @@ def from_tree(
     layer = write.from_directory(root, blobs, compression=compression, latest=latest)
     config = to_config.config(manifest, [layer.diff_id] if layer.diff_id else [], notes)
     return assemble(blobs, config, [layer])
-
-
-def assemble(
-    blobs: BlobDirectory,
-    config: ImageConfig,
-    layers: Sequence[Layer],
-    annotations: Mapping[str, str] | None = None,
-) -> Image:
-    """Write configuration and manifest of an image whose `layers` are in `blobs` already."""
-    described = stores.put(blobs, media.OCI_CONFIG, config.encode())
-    manifest = Manifest(
-        media.OCI_MANIFEST, described, tuple(layer.descriptor for layer in layers), dict(annotations or {})
-    )
-    descriptor = stores.put(blobs, media.OCI_MANIFEST, manifest.encode())
-    return Image(blobs, descriptor, manifest, config)

@@ -16,9 +16,8 @@ from fixtures.httpsserver import Server, head
 from fixtures.registries import PASSWORD, USER, answer
 from oci import blobs as stores
 from oci.blobs import BlobDirectory
-from oci.convert.to_image import assemble
 from oci.errors import DigestMismatch, OciError, RegistryError
-from oci.image import Image, Layer
+from oci.image import Image, Layer, assemble
 from oci.registry.logins import Login, Logins
 from oci.registry.push import push
 from oci.types import media
