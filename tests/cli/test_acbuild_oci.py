@@ -246,3 +246,14 @@ def test_podman_runs_it(acbuild: Acbuild, busybox_rootfs: Path, root: None) -> N
     finally:
         subprocess.run([*podman, "system", "reset", "--force"], check=False, capture_output=True)
         shutil.rmtree(run_root, ignore_errors=True)
+
+
+@pytest.mark.parametrize(("mode", "besides"), [("appc", {"ctypes"}), ("oci", set())])
+def test_an_edit_loads_no_heavy_module(acbuild: Acbuild, mode: str, besides: set[str]) -> None:
+    acbuild("begin", "--build-mode", mode)
+    argv = ["/usr/bin/python3", "-ISs", "-X", "importtime", *acbuild.argv("environment", "add", "A", "b")]
+    told = subprocess.run(argv, cwd=acbuild.directory, capture_output=True, text=True, check=True).stderr
+    loaded = {line.rpartition("|")[2].strip() for line in told.splitlines()}
+    assert "acbuild.context" in loaded, "the trace is of the command itself"
+    heavy = {"argparse", "collections", "contextlib", "enum", "json", "re", "signal", "typing"}
+    assert not loaded & (heavy | besides)
