@@ -177,7 +177,7 @@ def _text(read_value: Callable[[object], Any]) -> Callable[[Any], Any]:
 
 
 def _exec(value: object) -> list[str]:
-    return list(jsonfield.listed(string)(value))
+    return [] if value is None else list(jsonfield.listed(string)(value))
 
 
 def _annotations_get(value: Any) -> dict[str, object]:
@@ -205,6 +205,7 @@ def _isolator(value: object) -> dict[str, object]:
                     result[name] = {"milli": quantity.milli_value(), "value": quantity.value()}
         case NameSet() | SeccompSet() as names:
             result["set"] = list(names.names)
+            result["errno"] = getattr(names, "errno", None)
         case _:
             pass
     return result

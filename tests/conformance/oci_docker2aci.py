@@ -16,6 +16,7 @@ from typing import Any
 
 from appc.aci import compression, reader, tar
 from appc.schema.image import ImageManifest
+from conformance import docker2aci_defects as defects
 from conformance.cases import Case, Failure, Outcome, Skip, read
 from console.output import Output
 from oci.cli.main import main
@@ -31,11 +32,12 @@ _TYPES = {
     "dir": tarfile.DIRTYPE,
     "symlink": tarfile.SYMTYPE,
     "hardlink": tarfile.LNKTYPE,
+    "fifo": tarfile.FIFOTYPE,
+    "char": tarfile.CHRTYPE,
+    "block": tarfile.BLKTYPE,
 }
 #: Defects of the reference (reference/appc.md, 5.D) that a case records: note, and what is done instead.
 DEFECTS = (
-    (r"^env( good)?$", "a name that appc does not allow is left out, the image is converted"),
-    (r"^port (range|too big)$", "a range is converted, a port that is none left out"),
     (r"garbage layer", "a layer that is no archive is refused"),
     (r"manifest\.json only", "what docker save writes today is read"),
     (r"layer\.tar is a symlink", "links between layers are followed; the case has no input"),
@@ -141,12 +143,16 @@ def _without_author(annotations: dict[str, str]) -> dict[str, str]:
 # --- whole images
 
 
-def _convert(case: Case) -> Failure | None:
+def _convert(case: Case) -> Failure | Skip | None:
+    if "layers" not in case.input:
+        return case.skip("the case tells of its input, and has none")
     with _workplace() as directory:
         path = _make(case, directory)
         arguments = [*case.data.get("args", ()), path]
         code, stdout = _docker2aci(arguments)
         if (code == 0) != case.valid:
+            if reason := defects.of_status(case, code):
+                return case.skip(f"a defect of the reference: {reason}")
             return case.failure(f"valid: {case.valid}", f"status {code} {stdout}")
         if code:
             return None
@@ -156,7 +162,8 @@ def _convert(case: Case) -> Failure | None:
             return case.failure(case.data["files"], files)
         for expected in case.data["normalized"]:
             if (failure := _compare(case, expected, names)) is not None:
-                return failure
+                reason = defects.of_tree(case)
+                return case.skip(f"a defect of the reference: {reason}") if reason else failure
         wanted = names(case.data["stdout"])
         return None if stdout == wanted else case.failure(repr(wanted), repr(stdout))
 
@@ -166,6 +173,9 @@ def _compare(case: Case, expected: Mapping[str, Any], names: Any) -> Failure | N
         manifest = ImageManifest.parse(reader.read_manifest(file))
         got = _facts(manifest.to_json())
         wanted = _facts(json.loads(names(json.dumps(expected["manifest"]))))
+        if defects.is_unknown_platform(case):
+            for facts in (got, wanted):
+                facts["labels"] = {n: v for n, v in facts["labels"].items() if n not in {"os", "arch"}}
         if got != wanted:
             return case.failure(wanted, got)
         return _compare_entries(case, expected["entries"], file) if "entries" in expected else None
@@ -205,7 +215,15 @@ def _compare_entries(case: Case, entries: Sequence[Mapping[str, Any]], file: Any
             # the reference's links lead to a console, which a pod without a terminal has not (D10)
         text = "/dev/console" if name in {"rootfs/dev/stdout", "rootfs/dev/stderr"} else text
         got[name] = entry.kind, text
-    kinds = {"file": tar.FILE, "dir": tar.DIRECTORY, "symlink": tar.SYMLINK, "hardlink": tar.HARD_LINK}
+    kinds = {
+        "file": tar.FILE,
+        "dir": tar.DIRECTORY,
+        "symlink": tar.SYMLINK,
+        "hardlink": tar.HARD_LINK,
+        "fifo": tar.FIFO,
+        "char": tar.CHARACTER_DEVICE,
+        "block": tar.BLOCK_DEVICE,
+    }
     wanted = {
         entry["name"]: (kinds[entry["type"]], entry.get("contents", entry.get("link")))
         for entry in entries
