@@ -90,7 +90,13 @@ def test_no_dates(text: str) -> None:
     [
         ("HTTP://Example.com/A b?c d#e", "http://Example.com/A%20b?c d#e"),
         ("https://u:p@[::1%25eth0]:8/%41", "https://u:p@[::1%25eth0]:8/%41"),
-        ("http://é/ü", "http://é/%C3%BC"),
+        ("http://é/ü", "http://%C3%A9/%C3%BC"),
+        ("http://%c3%a9/%2F!", "http://%C3%A9/%2F!"),
+        ("http://a/%2F!ü", "http://a//%21%C3%BC"),
+        ("http:/a b", "http:/a%20b"),
+        ("http://a?#", "http://a?"),
+        ("http://a#b cü!", "http://a#b%20c%C3%BC!"),
+        ("http://u!:p@w:x@a", "http://u%21:p%40w%3Ax@a"),
     ],
 )
 def test_urls(text: str, expected: str) -> None:
@@ -99,7 +105,8 @@ def test_urls(text: str, expected: str) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["javascript:alert(1)", "//a", "http://a\\b", "http://a:x", "http://%41", "http://a\n", "http://[::1", "http://a:1:2"],
+    ["javascript:alert(1)", "//a", "http://a\\b", "http://a:x", "http://%41", "http://a\n", "http://[::1",
+     "http://[::1]x", "http://a:1:2", "http://u v@a", "http://a#%zz"],
 )  # fmt: skip
 def test_no_urls(text: str) -> None:
     with pytest.raises(ValueError, match=r"URL|scheme"):
