@@ -14,7 +14,7 @@ from __future__ import annotations
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
-    from typing import Any, NoReturn, TypeVar
+    from typing import Any, NoReturn, Self, TypeVar
 
     T = TypeVar("T")
     D = TypeVar("D")
@@ -93,6 +93,19 @@ def parse(data: bytes, *, limit: int = LIMIT) -> object:
     return value
 
 
+class Number(float):
+    """A number with a fraction or an exponent, and how it was written: an amount keeps every digit."""
+
+    __slots__ = ("text",)
+
+    text: str
+
+    def __new__(cls, text: str) -> Self:
+        number = super().__new__(cls, text)
+        number.text = text
+        return number
+
+
 class _Context:
     """What the C scanner reads its settings from (the attributes of json.JSONDecoder)."""
 
@@ -120,7 +133,7 @@ class _Context:
 
     @staticmethod
     def parse_float(text: str) -> float:
-        value = float(text)
+        value = Number(text)
         if value - value != 0:
             raise ValueError(f"the number {text[:40]} is too large")
         return value

@@ -21,7 +21,7 @@ class Label(Record):
     @classmethod
     def from_json(cls, value: object) -> Label:
         """Absent texts are empty."""
-        fields = Fields(value)
+        fields = Fields({} if value is None else value)
         label = cls(name=fields.optional("name", string, ""), value=fields.optional("value", string, ""))
         fields.finish()
         return label
@@ -78,7 +78,7 @@ class RuntimeApp(Record):
     @classmethod
     def from_json(cls, value: object) -> RuntimeApp:
         """Absent texts are empty."""
-        fields = Fields(value)
+        fields = Fields({} if value is None else value)
         name = fields.optional("name", string, "")
         image = fields.optional("image", Fields, None) or Fields({})
         fields.finish()

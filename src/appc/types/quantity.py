@@ -7,7 +7,7 @@ never becomes none. The reference keeps 64 bits and wraps around from 2^63 on (1
 
 from __future__ import annotations
 
-from appc.jsonfield import quoted
+from appc.jsonfield import Number, quoted
 
 DECIMAL = "DecimalSI"
 BINARY = "BinarySI"
@@ -67,7 +67,7 @@ class Quantity:
         if isinstance(value, str):
             return cls.parse(value.strip(" \t\n\r"))
         if isinstance(value, int | float) and not isinstance(value, bool):
-            return cls.parse(repr(value))
+            return cls.parse(value.text if isinstance(value, Number) else repr(value))
         raise ValueError(f"{quoted(value)} is not a quantity such as 500m, 2 or 1.5Gi")
 
     def value(self) -> int:

@@ -244,6 +244,10 @@ def test_a_broken_manifest_can_still_be_shown() -> None:
         PodManifest.parse(broken)
     (app,) = lastditch.PodManifest.parse(broken).apps
     assert (app.name, app.image_name, app.image_id) == ("A!", "example.com/reduce-worker", ID)
+    (app,) = lastditch.PodManifest.from_json({"acKind": "PodManifest", "apps": [None]}).apps
+    assert (app.name, app.image_id, app.labels) == ("", "", ())
+    image = lastditch.ImageManifest.from_json({"acKind": "ImageManifest", "labels": [None]})
+    assert [label.name for label in image.labels] == [""]
 
 
 def test_loading_the_manifests_needs_no_heavy_module() -> None:

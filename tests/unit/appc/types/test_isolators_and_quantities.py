@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from appc import jsonfield
 from appc.types.isolators import CAPABILITIES, Isolator, Isolators, Resource
 from appc.types.quantity import Quantity
 
@@ -67,6 +68,15 @@ def test_all_capabilities_of_the_running_kernel_are_known() -> None:
 def test_a_value_is_written_as_it_was_read() -> None:
     value = {"limit": "1.50G", "request": 1}
     assert Isolator.make("resource/memory", value).to_json() == {"name": "resource/memory", "value": value}
+
+
+@pytest.mark.parametrize(
+    ("text", "canonical"),
+    [("1e3", "1e3"), ("1.50", "1500m"), ("1E-10", "1e-9"), ("9007199254740993.5", "9007199254740993500m")],
+)
+def test_an_amount_may_be_a_number_of_which_no_digit_is_lost(text: str, canonical: str) -> None:
+    assert str(Quantity.from_json(jsonfield.parse(text.encode()))) == canonical
+    assert jsonfield.encode(jsonfield.parse(b"[1.5,2]")) == b"[1.5,2]"
 
 
 numbers = st.decimals(allow_nan=False, allow_infinity=False, min_value=-(10**30), max_value=10**30, places=9)
