@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _VARIABLE = re.compile(r"\{([^{}]*)\}")
+_LEFT = re.compile(r"\{.*\}", re.DOTALL)
 
 
 class Endpoint(NamedTuple):
@@ -24,8 +25,9 @@ def endpoint(template: str, name: str, labels: Mapping[str, str]) -> Endpoint | 
     """The endpoint that `template` gives for an image; None when it cannot.
 
     It cannot without `{ext}`, for then image and signature are one address (the specification demands it),
-    and with a variable that is neither `name`, `ext` nor a label. Values are put in once, as they are: a
-    brace in a label's value starts no further variable, and no label replaces `name` or `ext`.
+    with a variable that is neither `name`, `ext` nor a label, and with braces that are no variable's. Values
+    are put in once, as they are: a brace in a label's value starts no further variable, and no label
+    replaces `name` or `ext`.
     """
     aci, asc = filled(template, name, labels, "aci"), filled(template, name, labels, "aci.asc")
     return Endpoint(aci, asc) if aci and aci != asc else None
@@ -37,5 +39,7 @@ def filled(template: str, name: str, labels: Mapping[str, str], extension: str) 
     if not values.get("version"):
         values["version"] = "latest"
     if any(variable not in values for variable in _VARIABLE.findall(template)):
+        return ""
+    if _LEFT.search(_VARIABLE.sub("", template)):
         return ""
     return _VARIABLE.sub(lambda found: values[found[1]], template)

@@ -104,6 +104,10 @@ def test_a_silent_host_costs_one_deadline_not_one_a_path(
         ("https://s/{name}", {}, None),
         ("https://s/{+name}.{ext}", {}, None),
         ("https://s/{unknown}.{ext}", {}, None),
+        ("https://s/{{name}}.{ext}", {}, None),
+        ("https://s/{}.{ext}", {}, None),
+        ("https://s/{a{name}.{ext}}", {}, None),
+        ("https://s/}{name}{.{ext}", {}, "https://s/}example.com/app{.aci"),
     ],
 )
 def test_templates(template: str, labels: dict[str, str], aci: str | None) -> None:
