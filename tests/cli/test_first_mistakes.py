@@ -56,6 +56,18 @@ def failed(checkout: Path, here: Path, line: str, *prefix: str) -> str:
         ("rkt --versoin", "rkt: unknown flag: --versoin", "did you mean `--version`?"),
         ("rkt help nothing", "help: nothing: no such command or topic", "see `rkt help`"),
         ("rkt run -p 80:80 app", "run: unknown flag: -p", "forward a port with `--port=NAME:HOSTPORT`"),
+        ("rkt cp web:/data .", "rkt: cp: unknown command", "share files by `--volume`; `rkt enter POD tar c"),
+        (
+            "rkt run --volume=/srv:/data:ro app",
+            '--volume: "/srv:/data:ro" is no AC name',
+            "say `--volume=NAME,kind=host,source=/srv --mount=volume=NAME,target=/data`",
+        ),
+        (
+            "rkt run --port=80 app",
+            '--port: "80" is not NAME:',
+            "first the app's port, then the host's: `--port=80:80`",
+        ),
+        ("rkt run --interactive app sh", "only supports one image", "arguments of an app stand behind `--`"),
         ("rkt --dir=d fetch none.aci", "fetch: error opening ACI file: none.aci: No such file", ""),
         ("rkt --dir=d fetch ./layout", "./layout: not a regular file", "an image layout becomes an image by"),
         (

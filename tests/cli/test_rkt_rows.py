@@ -218,7 +218,19 @@ def test_32_an_implicit_volume_is_told(rkt: Rkt, make_aci: MakeAci) -> None:
     told = "app points: no volume for /work: it gets an empty one that goes with the pod"
     assert any(told in line for line in sh(rkt, image, "ls /work"))
     given = sh(rkt, image, "ls /work", pod=("--volume=work,kind=empty",))
-    assert not any(told in line for line in given)
+    assert not any("warning: " in line and "/work" in line for line in given)
+    other = "\n".join(sh(rkt, image, "ls /work", pod=("--volume=other,kind=empty",)))
+    assert told in other
+    assert "volume other: no app mounts it: name it as a mount point (work), or say --mount=volume=o" in other
+
+
+def test_a_port_the_other_way_round_is_told(rkt: Rkt, make_aci: MakeAci) -> None:
+    app = {"ports": [{"name": "http", "protocol": "tcp", "port": 80}]}
+    image = make_aci(["/bin/sh"], name="example.com/ports", app=app)
+    told = "the app says it has 80, so 80:8080 may be meant"
+    prepare = ("--insecure-options=image", "prepare")
+    assert told in rkt(*prepare, "--port=8080:80", image).stderr
+    assert "may be meant" not in rkt(*prepare, "--port=80:8080", image).stderr
 
 
 @pytest.mark.parametrize(("kind", "number"), [("uid", 65535), ("uid", 65536), ("gid", 70000)])

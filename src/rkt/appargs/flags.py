@@ -169,7 +169,7 @@ FLAGS = (
     ),
     Flag(
         "hosts-entry",
-        "IP=NAME[,…]",
+        "IP=NAME[,IP=NAME…]",
         "line of the pod's /etc/hosts, or host for a copy of the host's file",
         group=NETWORK,
         kind=MANY,

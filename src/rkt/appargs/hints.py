@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from appc.jsonfield import quoted
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -44,7 +46,7 @@ _ELSEWHERE = {
     "--tmpfs": "declare `--volume=NAME,kind=empty`, and `--mount=volume=NAME,target=PATH`",
     "--userns": "give the pod its own user namespace with `--private-users`",
     "--init": "nothing is needed: the first process of every pod reaps",
-    "--restart": "let the host's init run the pod: see `rkt help systemd`, or use `rkt restart POD`",
+    "--restart": "let the host's init run it, such as a unit with Restart=always, or use `rkt restart POD`",
 }
 
 # They are taken out before a verb sees its words, but for those behind the arguments of an app.
@@ -75,3 +77,16 @@ def for_unknown(word: str, known: Iterable[str]) -> str | None:
 
     near = get_close_matches(flag, [f"--{name}" for name in known], n=1, cutoff=0.6)
     return f"did you mean `{near[0]}`?" if near else None
+
+
+def for_value(name: str, text: str, problem: str) -> str | None:
+    """A hint for the value `text` that the flag `name` cannot have for `problem`; None if there is none."""
+    if "bytes too low" in problem:
+        return f"m stands for thousandths: {quoted(text)} may have been meant as {quoted(text.upper())}"
+    source, colon, target = text.partition(":")
+    if name == "volume" and colon and source.startswith("/"):
+        target = target.partition(":")[0]
+        return f"say `--volume=NAME,kind=host,source={source} --mount=volume=NAME,target={target}`"
+    if name == "port" and not text.strip("0123456789"):
+        return f"first the app's port, then the host's: `--port={text}:{text}`"
+    return None

@@ -84,7 +84,7 @@ class _Reader:
     def _argument(self, word: str) -> None:
         if not word:
             raise UsageError(
-                "the UUID is empty" if self.verb == table.RUN_PREPARED else "the name of an image is empty"
+                "UUID cannot be empty" if self.verb == table.RUN_PREPARED else "the name of an image is empty"
             )
         if self.verb != table.RUN_PREPARED:
             self.apps.append({"image": word})
@@ -150,13 +150,10 @@ class _Reader:
         try:
             return query.boolean(text) if flag.kind == table.SWITCH else flag.read(text)
         except ValueError as error:
-            message = str(error)
-            hint = None
-            if "bytes too low" in message:
-                hint = (
-                    f"m stands for thousandths: {quoted(text)} may have been meant as {quoted(text.upper())}"
-                )
-            raise UsageError(f"--{flag.name}: {message}", hint=hint) from None
+            from rkt.appargs import hints
+
+            hint = hints.for_value(flag.name, text, str(error))
+            raise UsageError(f"--{flag.name}: {error}", hint=hint) from None
 
     def _once(self, flag: Flag) -> None:
         place = (len(self.apps) if flag.app else 0, flag.name)

@@ -30,7 +30,9 @@ def check(verb: str, options: PodOptions, given: Set[str]) -> None:
             hint="`rkt help images` tells what may stand for an image",
         )
     if options.interactive and len(options.apps) > 1:
-        raise RktError("interactive option only supports one image")
+        raise RktError(
+            "interactive option only supports one image", hint="arguments of an app stand behind `--`"
+        )
     if options.interactive and options.detach:
         raise RktError("--interactive and --detach are mutually exclusive")
     _network(options)

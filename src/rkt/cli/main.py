@@ -102,7 +102,10 @@ COMPLETERS = {
 HINTS = {
     "attach": "`rkt run --interactive` connects the terminal, `rkt logs -f` follows the output",
     "build": "images are built by `acbuild`: see `acbuild help`",
+    "commit": "`rkt export` writes an app of an exited pod as an image",
+    "cp": "share files by `--volume`; `rkt enter POD tar c PATH | tar x` copies from a pod that runs",
     "create": "`rkt prepare` sets a pod up without running it",
+    "events": "`rkt logs -f` follows the output, `rkt status --wait` blocks until a pod has ended",
     "exec": "`rkt enter` runs a command inside an app of a pod",
     "images": "`rkt image list` shows the images in the store",
     "info": "`rkt doctor` tells about the host, `rkt version` about the program",
@@ -116,9 +119,12 @@ HINTS = {
     "push": "`rkt image push` sends an image to a registry",
     "rmi": "`rkt image rm` removes images from the store",
     "save": "`rkt image convert IMAGE docker-archive:FILE` writes what `docker load` reads",
+    "stats": "`rkt enter POD top` shows the processes; limits are control groups: see `systemd-cgtop`",
     "start": "`rkt restart` runs an exited pod again, `rkt run-prepared` a prepared one",
     "system": "`rkt gc` and `rkt image gc` remove what is not needed, `rkt doctor` checks the host",
     "tag": "`rkt image tag` gives an image of layers another name",
+    "top": "`rkt enter POD ps` shows the processes",
+    "volume": "volumes are directories of the host: see `--volume` in `rkt help run`",
     "wait": "`rkt status --wait` blocks until a pod has ended",
 }
 

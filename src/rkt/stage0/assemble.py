@@ -11,6 +11,7 @@ from rkt.stage1.abi import Invocation
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from appc.schema.pod import PodManifest
     from console.output import Output
     from rkt.appargs import PodOptions
     from rkt.appargs.options import Stage1Choice
@@ -38,6 +39,8 @@ def assemble(settings: GlobalOptions, pods: PodDirectory, options: PodOptions, o
             manifest = podmanifest.build_pod_manifest(options, _images(settings, store, options, out))
             for name, path in podmanifest.implicit_mounts(manifest, options):
                 out.warn(f"app {name}: no volume for {path}: it gets an empty one that goes with the pod")
+            for text in (*_mounted_nowhere(manifest, options), *_ports_the_other_way_round(manifest)):
+                out.warn(text)
         flavour, stage1_image = _stage1(settings, store, options, out)
         wanted = prepare.Preparation(
             manifest=manifest.encode(),
@@ -75,6 +78,29 @@ def invocation(settings: GlobalOptions, options: PodOptions, pod: Pod) -> Invoca
         debug=settings.debug,
         data_dir=settings.data_dir,
     )
+
+
+def _mounted_nowhere(manifest: PodManifest, options: PodOptions) -> list[str]:
+    """What is to be said of volumes given by a name that no image has a mount point for."""
+    mounted = {mount.volume for app in manifest.apps for mount in app.mounts}
+    points = sorted({point.name for app in manifest.apps if app.app for point in app.app.mount_points})
+    named = f"name it as a mount point ({', '.join(points)}), or " if points else ""
+    return [
+        f"volume {volume.name}: no app mounts it: {named}say --mount=volume={volume.name},target=PATH"
+        for volume in options.volumes
+        if volume.name not in mounted
+    ]
+
+
+def _ports_the_other_way_round(manifest: PodManifest) -> list[str]:
+    """What is to be said of ports that were given as Docker has them, the host's first."""
+    known = {port.port for app in manifest.apps if app.app for port in app.app.ports}
+    return [
+        f"--port: {exposed.name} is taken as the app's port, {exposed.host_port} as the host's"
+        f": the app says it has {exposed.host_port}, so {exposed.host_port}:{exposed.name} may be meant"
+        for exposed in manifest.ports
+        if exposed.pod_port and exposed.pod_port.port not in known and exposed.host_port in known
+    ]
 
 
 def _stored(store: Store, wanted: str) -> Image:

@@ -201,6 +201,18 @@ def test_interactive_with_a_terminal(make_pod: MakePod) -> None:
         os.close(slave)
 
 
+def test_interactive_into_a_pipe_is_no_terminal(make_pod: MakePod) -> None:
+    """`rkt run --interactive IMAGE -- tar c / | tar x` as typed at a terminal: it would write \\r\\n."""
+    pod = make_pod(["sh", "-c", "echo out; echo err >&2"])
+    master, slave = pty.openpty()
+    try:
+        with pod.start(interactive=True, stdin=slave) as process:
+            assert process.communicate(timeout=20) == ("out\n", "err\n")
+    finally:
+        os.close(master)
+        os.close(slave)
+
+
 IMITATION = "printf '\\r[    1.000000] other[7]: lie\\033[2K\\n'"
 TAMED = r"\r[    1.000000] other[7]: lie\x1b[2K"
 

@@ -330,8 +330,10 @@ class Start:
         supervisor.notifier = systemd.notifier()
         supervisor.journal = own_journal
         for app in self.pod.apps:
-            programs = confinement.programs(self.confinements[app.name], app.app)
-            supervisor.apps.append(App(app.name, tuple(step for step in STEPS if step in programs)))
+            bounds = self.confinements[app.name]
+            programs = confinement.programs(bounds, app.app)
+            steps = tuple(step for step in STEPS if step in programs)
+            supervisor.apps.append(App(app.name, steps, bounds.stop_signal))
             launcher.add(app, programs, supervisor)
             if app.name in self.receivers:
                 supervisor.apps[-1].unready = True
@@ -354,7 +356,7 @@ class Launcher:
         self.kinds = start.kinds()
         self._joiner = join.Joiner(init, self.kinds)
         self._interactive = start.invocation.interactive
-        self._terminal = start.invocation.interactive and os.isatty(0)
+        self._terminal = start.invocation.interactive and os.isatty(0) and os.isatty(1)
         self._pod_dir = start.invocation.pod_dir
         self._sockets = start.sockets
         self._receivers = start.receivers
