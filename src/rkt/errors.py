@@ -15,3 +15,10 @@ class RktError(Exception):
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
         self.hint = hint
+
+
+def one_line(error: BaseException) -> str:
+    """What happened, for another process to show: the message, that of an OSError as `path: reason`."""
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
+    return str(error) or type(error).__name__

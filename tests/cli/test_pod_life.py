@@ -180,3 +180,26 @@ def test_gc_leaves_pods_of_another_data_directory_at_the_same_path_alone(
     assert rkt("cni", "list").stdout == before
     assert rkt("enter", uuid, "/bin/true").stdout == ""
     assert rkt("stop", uuid).stdout == f'"{uuid}"\n'
+
+
+def test_what_is_named_badly_is_told_in_its_own_words(rkt: Rkt) -> None:
+    for verb in ("status", "stop", "rm", "cat-manifest", "enter", "logs", "restart", "run-prepared"):
+        assert "UUID cannot be empty" in rkt(verb, "", code=254).stderr, verb
+    assert "missing argument: UUID\n" in rkt("enter", code=254).stderr
+
+
+@pytest.mark.needs("namespaces", "overlay")
+def test_on_a_full_disk_a_detached_pod_says_why_it_does_not_start(rkt: Rkt, true_aci: Path) -> None:
+    data = rkt.directory / "data"
+    data.mkdir(exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "small", data], check=True)
+    try:
+        uuid = rkt(IMAGE, "run", "--detach", "--net=none", true_aci).stdout.strip()
+        rkt("status", "--wait", uuid)
+        subprocess.run(["dd", "if=/dev/zero", f"of={data}/full"], check=False, capture_output=True)
+        failed = rkt("restart", uuid, code=254).stderr
+        assert re.fullmatch(rf"restart: {data}/pods/run/\S+: No space left on device\n", failed)
+        assert rkt("list", "--no-legend").stdout.startswith(uuid[:8])
+        rkt("rm", uuid)
+    finally:
+        subprocess.run(["umount", data], check=True)

@@ -39,9 +39,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--privileged", action="store_true", help="root with all capabilities and no filter, inside the pod"
     )
     parser.add_argument("uuid", metavar="UUID", help="the pod: UUID, its beginning, or name")
-    parser.add_argument(
+    command = parser.add_argument(
         "command", metavar="CMD", nargs=argparse.REMAINDER, help="the program and its arguments"
     )
+    command.required = False  # for argparse of Python 3.11 it was
 
 
 def run(options: argparse.Namespace, out: Output) -> int:

@@ -25,7 +25,8 @@ def add_uuid_file(parser: argparse.ArgumentParser) -> None:
 
 def wanted(options: argparse.Namespace) -> list[str]:
     """The words that name pods: those given, or the content of `--uuid-file`; RktError if neither or both."""
-    given = list(options.uuid) if isinstance(options.uuid, list) else [options.uuid] if options.uuid else []
+    given = options.uuid if isinstance(options.uuid, list) else [options.uuid]
+    given = [word for word in given if word is not None]
     path = getattr(options, "uuid_file", None)
     if path:
         if given:

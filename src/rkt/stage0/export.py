@@ -32,8 +32,8 @@ def export_app(pod: Pod, app: str, target: str, *, overwrite: bool) -> ImageID:
     try:
         with output.replacing(os.path.abspath(target), overwrite=overwrite) as out:
             return writer.build(root, manifest.encode(), out)
-    except FileExistsError as error:
-        raise RktError(f"{target} exists already", hint="use --overwrite to replace it") from error
+    except FileExistsError:
+        raise RktError(f"{target} exists already", hint="use --overwrite to replace it") from None
     finally:
         os.close(root)
 

@@ -6,7 +6,7 @@ import os
 import time
 
 from appc import jsonfield
-from rkt.errors import RktError
+from rkt.errors import RktError, one_line
 from rkt.pods import phases
 from rkt.stage1 import flavours
 
@@ -76,7 +76,7 @@ def _supervise(pod: Pod, invocation: Invocation, report: int) -> NoReturn:
         code = run(pod, invocation)
     except Exception as error:  # noqa: BLE001  the edge of a process: whoever waits shows it
         hint = getattr(error, "hint", None)
-        os.write(report, jsonfield.encode({"message": str(error), "hint": hint})[: 1 << 15])
+        os.write(report, jsonfield.encode({"message": one_line(error), "hint": hint})[: 1 << 15])
     finally:
         os._exit(code)
 

@@ -18,7 +18,7 @@ import sys
 from linux import capabilities, libc, seccomp
 from linux.bare import signal
 from linux.paths import Root
-from rkt.errors import RktError
+from rkt.errors import RktError, one_line
 from rkt.stage1 import executable, identity, stub
 
 TYPE_CHECKING = False
@@ -43,7 +43,7 @@ def forbid_imports() -> None:
 
 def tell_why(app: str, error: Exception) -> None:
     """Say on the app's own stderr why its program was not executed: nobody else is there to tell it."""
-    text = str(error) or type(error).__name__
+    text = one_line(error)
     line = text if text.startswith(f"{app}: ") else f"{app}: {text}"
     os.write(2, f"{line}\n".encode("utf-8", "backslashreplace"))
 

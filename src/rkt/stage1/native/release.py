@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from rkt.errors import RktError
+from rkt.errors import RktError, one_line
 from rkt.pods import datadir
 
 TYPE_CHECKING = False
@@ -60,7 +60,7 @@ def release(pod_dir: str, uuid: str) -> list[str]:
         try:
             step()
         except (OSError, ValueError, RktError) as error:
-            problems.append(f"pod {uuid}: {error}")
+            problems.append(f"pod {uuid}: {one_line(error)}")
     return problems
 
 
