@@ -81,7 +81,7 @@ def for_unknown(word: str, known: Iterable[str]) -> str | None:
 
 def for_value(name: str, text: str, problem: str) -> str | None:
     """A hint for the value `text` that the flag `name` cannot have for `problem`; None if there is none."""
-    if "bytes too low" in problem:
+    if "bytes too low" in problem and text.endswith("m"):
         return f"m stands for thousandths: {quoted(text)} may have been meant as {quoted(text.upper())}"
     source, colon, target = text.partition(":")
     if name == "volume" and colon and source.startswith("/"):

@@ -148,6 +148,7 @@ def test_refusals(words: list[str], message: str) -> None:
 
 def test_memory_in_thousandths_gets_a_hint() -> None:
     assert "thousandths" in str(refused(RUN, "a", "--memory=16m").hint)
+    assert refused(RUN, "a", "--memory=0").hint is None
 
 
 def test_hosts_entries_of_several_flags_and_lists() -> None:
