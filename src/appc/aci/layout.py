@@ -115,6 +115,11 @@ class Layout:
         else:
             self.problem(f"{shown(name)}: only manifest and rootfs may be in an image")
 
+    @property
+    def implies_rootfs(self) -> bool:
+        """Whether there are files in a rootfs that is no entry itself. A tree can be made of it all the same."""
+        return self.has_rootfs and ROOTFS not in self._explicit
+
     def finish(self) -> None:
         """Note what is missing at the end of the archive."""
         if not self.has_manifest:

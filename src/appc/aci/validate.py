@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 def image_problems(file: BinaryIO, *, limits: Limits = DEFAULT) -> list[str]:
     """What is wrong with the image in `file` (seekable): archive, layout, manifest. Nothing, if it is valid.
 
+    Stricter than whoever unpacks it: a rootfs without an entry has no owner, mode and time to keep.
     UnknownFormat is raised, not listed: such a file is no image at all.
     """
     layout = Layout(limits)
@@ -32,6 +33,8 @@ def image_problems(file: BinaryIO, *, limits: Limits = DEFAULT) -> list[str]:
             if entry.name == MANIFEST and entry.kind is tar.FILE and manifest is None:
                 manifest = reader.read()
         layout.finish()
+        if layout.implies_rootfs:
+            layout.problem("no rootfs: only what is in it")
     except InvalidArchive as error:
         layout.problems.extend(error.problems)  # what follows in the archive cannot be read
     return layout.problems + ([] if manifest is None else manifest_problems(manifest))

@@ -20,7 +20,7 @@ def problems(data: bytes) -> list[str]:
     [
         tars.image(),
         tars.image(tars.file(b"rootfs/a", b"x"), tars.symlink(b"rootfs/l", b"/etc/passwd")),
-        tars.image(tars.file(b"rootfs/a/b/c", b"x"), rootfs=False),
+        tars.image(tars.file(b"rootfs/a/b/c", b"x")),
         tars.directory(b"./")
         + tars.directory(b"./rootfs")
         + tars.file(b"./manifest", tars.manifest())
@@ -41,6 +41,7 @@ def test_valid(data: bytes) -> None:
     [
         (tars.directory(b"rootfs") + tars.END, "no manifest"),
         (tars.file(b"manifest", tars.manifest()) + tars.END, "no rootfs"),
+        (tars.image(tars.file(b"rootfs/a/b/c", b"x"), rootfs=False), "no rootfs: only what is in it"),
         (tars.file(b"manifest", tars.manifest()) + tars.file(b"rootfs") + tars.END, "not a directory"),
         (tars.image(tars.directory(b"extra")), "extra: only manifest and rootfs"),
         (tars.image(tars.directory(b"rootfs2")), "rootfs2: only"),
