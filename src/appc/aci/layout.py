@@ -117,7 +117,7 @@ class Layout:
 
     @property
     def implies_rootfs(self) -> bool:
-        """Whether there are files in a rootfs that is no entry itself. A tree can be made of it all the same."""
+        """Whether files lie in a rootfs that is no entry itself. A tree can be made of it all the same."""
         return self.has_rootfs and ROOTFS not in self._explicit
 
     def finish(self) -> None:
