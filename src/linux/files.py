@@ -179,7 +179,11 @@ class temporary_directory:
         self._kept = False
         while True:
             self.path = os.path.join(parent, _unused_name(suffix))
-            os.mkdir(self.path, 0o700)
+            try:
+                os.mkdir(self.path, 0o700)
+            except OSError as failed:
+                failed.filename = parent  # whose fault it is; the name means nothing to anybody
+                raise
             try:
                 # A collector may win between mkdir and flock: then the name is gone, and we try again.
                 self.fd = lock_directory(self.path, exclusive=True, blocking=False)

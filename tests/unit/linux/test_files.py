@@ -71,6 +71,12 @@ def test_file_lock_is_taken_anew_when_the_file_was_removed_meanwhile(tmp_path: P
     os.close(got[0])
 
 
+def test_a_temporary_directory_that_cannot_be_made_is_told_by_its_parent(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as caught:
+        files.temporary_directory(str(tmp_path / "missing"))
+    assert caught.value.filename == str(tmp_path / "missing")
+
+
 def test_temporary_directory_is_removed_unless_kept(tmp_path: Path) -> None:
     with files.temporary_directory(str(tmp_path)) as path:
         Path(path, "file").write_bytes(b"x")
