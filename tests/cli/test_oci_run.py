@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tarfile
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -120,6 +121,69 @@ def test_user_environment_directory_and_volumes(rkt: Rkt, make_layout: MakeLayou
     shown = json.loads(rkt("image", "inspect", "--format=json", "layout").stdout)
     assert shown["stop_signal"] == "SIGINT"
     assert shown["volumes"] == {"volume-srv": "/srv"}
+
+
+def test_groups_of_the_images_user(rkt: Rkt, make_layout: MakeLayout, busybox: Path) -> None:
+    """Those that the image's own /etc/group lists the user in, as under Docker: the topmost file counts."""
+    lower = F(b"etc/group", b"adm:x:4:www,root\n")
+    upper = F(b"etc/group", b"adm:x:4:www\ntape:x:26:www\nwheel:x:10:root\n")
+
+    def groups(tag: str, *words: str, user: str) -> str:
+        image = make_layout(base(busybox), [lower], [upper], tag=tag, Cmd=["/bin/id", "-G"], User=user)
+        done = rkt(ANY, "run", "--net=none", image, *words)
+        return done.stdout.strip().partition("]: ")[2]
+
+    assert groups("name", user="www") == "34 4 26"
+    assert groups("number", user="33") == "34 4 26"
+    assert groups("root", user="") == "0 10"
+    assert groups("given", user="www:tape") == "26"
+    # Who runs it as somebody else gets none of the groups of the image's own user.
+    assert groups("other", "--user=5", "--group=6", user="") == "6"
+    assert groups("chosen", "--supplementary-gids=7", user="www") == "34 7"
+
+
+@pytest.mark.parametrize(
+    ("word", "number", "flags"),
+    [
+        ("SIGINT", 2, ()),
+        ("SIGRTMIN+3", 37, ("--stage1-name=fly",)),
+        ("quit", 3, ("--private-users=false",)),
+        ("12", 12, ("--stage1-name=fly",)),
+        ("SIGNONE", 15, ()),
+    ],
+)
+def test_stop_signal(
+    rkt: Rkt,
+    make_layout: MakeLayout,
+    busybox: Path,
+    tmp_path: Path,
+    word: str,
+    number: int,
+    flags: tuple[str],
+) -> None:
+    """STOPSIGNAL asks the app to end, in every flavour; for what is none SIGTERM does, and that is told."""
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    shared.chmod(0o777)
+    others = " ".join(str(one) for one in (2, 3, 12, 15, 37) if one != number)
+    loop = "echo > /shared/up; while :; do sleep 0.05; done"
+    script = f"trap 'exit 7' {number}; trap 'exit 8' {others}; {loop}"
+    files = [*base(busybox), L(b"bin/sleep", b"busybox")]
+    image = make_layout(files, StopSignal=word, Cmd=["/bin/sh", "-c", script])
+    volume = f"--volume=shared,kind=host,source={shared}"
+    mount = "--mount=volume=shared,target=/shared"
+    started = rkt(ANY, "run", "--detach", "--net=none", *flags, volume, image, mount)
+    assert ("stop signal" in started.stderr) is (word == "SIGNONE")
+    uuid = started.stdout.strip()
+    try:
+        end = time.monotonic() + 10
+        while not (shared / "up").exists():
+            assert time.monotonic() < end, "the app does not come up"
+            time.sleep(0.02)
+        rkt("stop", uuid)
+    finally:
+        rkt("stop", "--force", uuid, code=None)
+    assert "app-layout=7" in rkt("status", uuid).stdout
 
 
 def test_layers_are_stored_and_unpacked_once(rkt: Rkt, make_layout: MakeLayout, busybox: Path) -> None:

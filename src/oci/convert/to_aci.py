@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from oci.image import Image
     from oci.types.config import ImageConfig
 
-_PASSWD = b"etc/passwd"
 #: Where programs look for their standard streams; Docker makes these at run time, appc has them in the image.
 DEVICE_LINKS = {
     b"dev/fd": b"/proc/self/fd",
@@ -92,11 +91,11 @@ def squashed(
     output = _Output(out, compression)
     found: list[ImageManifest] = []
     process = image.config.process
-    wanted = (_PASSWD,) if process is not None and identity.needs_passwd(process.user) else ()
+    needed = process is not None and identity.needs_files(process.user)
+    wanted = (identity.PASSWD, identity.GROUP) if needed else ()
 
     def head(facts: Facts) -> bytes:
-        passwd = facts.files.get(_PASSWD)
-        found.append(manifest(image.config, origin, ids, notes, passwd=passwd))
+        found.append(manifest(image.config, origin, ids, notes, accounts=facts.files))
         return _head(found[0])
 
     with ExitStack() as stack:
@@ -129,7 +128,8 @@ def each_layer(
     """
     with ExitStack() as stack:
         sources = _open_layers(image, stack)
-        facts = flatten.survey(sources, wanted=(_PASSWD,), every_path=True, limits=limits)
+        wanted = identity.PASSWD, identity.GROUP
+        facts = flatten.survey(sources, wanted=wanted, every_path=True, limits=limits)
         below: ImageManifest | None = None
         for place in range(len(sources)):
             notes: list[str] = []
@@ -177,8 +177,7 @@ def _layer_manifest(
         ids = Ids(layer, manifest_hash)
         labels = {"version": origin.tag} if origin.tag and is_top else {}
         labels |= platform_labels(image.config.platform)
-    passwd = facts.files.get(_PASSWD) if is_top else None
-    found = manifest(config, origin, ids, notes, passwd=passwd, labels=labels)
+    found = manifest(config, origin, ids, notes, accounts=facts.files if is_top else None, labels=labels)
     return found, f"{origin.name}-{layer}"
 
 

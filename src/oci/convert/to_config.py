@@ -5,7 +5,7 @@ from __future__ import annotations
 from appc import jsonfield
 from appc.jsonfield import listed, string
 from appc.types import platforms
-from oci.convert.to_manifest import CMD, ENTRYPOINT
+from oci.convert.to_manifest import CMD, ENTRYPOINT, PREFIX, STOP_SIGNAL
 from oci.types.config import History, ImageConfig, Process
 from oci.types.platform import Platform
 
@@ -55,9 +55,10 @@ def _process(app: App, annotations: dict[str, str], notes: list[str]) -> Process
     kept = _words(annotations.get(ENTRYPOINT)), _words(annotations.get(CMD))
     if any(kept) and kept[0] + kept[1] == app.exec:
         entrypoint, cmd = kept[0] or None, kept[1] or None
+    was_dockers = any(name.startswith(PREFIX) for name in annotations)  # then /etc/group says them again
     for what, there in (
         ("event handlers", app.event_handlers),
-        ("supplementary groups", app.supplementary_gids),
+        ("supplementary groups", app.supplementary_gids and not was_dockers),
         ("isolators", app.isolators),
         ("user annotations", app.user_annotations),
     ):
@@ -72,6 +73,7 @@ def _process(app: App, annotations: dict[str, str], notes: list[str]) -> Process
         volumes=tuple(point.path for point in app.mount_points),
         exposed_ports=_ports(app, notes),
         labels=dict(app.user_labels),
+        stop_signal=annotations.get(STOP_SIGNAL, ""),
     )
 
 

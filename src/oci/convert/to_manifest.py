@@ -24,7 +24,7 @@ from oci.errors import InvalidImage
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from oci.types.config import ImageConfig, Process
     from oci.types.platform import Platform
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 PREFIX = "appc.io/docker/"
 ENTRYPOINT, CMD = PREFIX + "entrypoint", PREFIX + "cmd"
+STOP_SIGNAL = PREFIX + "stopsignal"
 _HIGHEST_PORT = 65535
 
 
@@ -85,10 +86,10 @@ def manifest(
     ids: Ids,
     notes: list[str],
     *,
-    passwd: bytes | None = None,
+    accounts: Mapping[bytes, bytes] | None = None,
     labels: dict[str, str] | None = None,
 ) -> ImageManifest:
-    """The manifest; `notes` takes what was left out. `passwd` is the image's /etc/passwd, if it has one.
+    """The manifest; `notes` takes what was left out. `accounts` are files of the image that name its users.
 
     `labels` take the place of those that the origin and the platform give. InvalidImage for what appc cannot
     have at all, such as a user beyond 32 bits.
@@ -98,7 +99,7 @@ def manifest(
         labels |= platform_labels(config.platform)
     try:
         process = config.process
-        app = None if process is None else _app(process, notes, passwd)
+        app = None if process is None else _app(process, notes, accounts or {})
         found = ImageManifest(
             name=ACIdentifier(origin.name),
             labels=Labels.from_mapping(labels),
@@ -134,8 +135,10 @@ def platform_labels(platform: Platform) -> dict[str, str]:
     return {"os": os, "arch": arch}
 
 
-def _app(process: Process, notes: list[str], passwd: bytes | None) -> App:
+def _app(process: Process, notes: list[str], accounts: Mapping[bytes, bytes]) -> App:
+    passwd = accounts.get(identity.PASSWD)
     user, group = identity.user_and_group(process.user, passwd)
+    further = identity.supplementary_groups(process.user, passwd, accounts.get(identity.GROUP))
     directory = process.working_dir
     if directory and not directory.startswith("/"):
         notes.append(f"working directory {quoted(directory)}: taken from the root")
@@ -143,6 +146,7 @@ def _app(process: Process, notes: list[str], passwd: bytes | None) -> App:
     return App(
         user=user,
         group=group,
+        supplementary_gids=further,
         exec=process.command,
         working_directory=directory,
         environment=_environment(process.env, notes),
@@ -168,6 +172,7 @@ def _environment(variables: Iterable[str], notes: list[str]) -> Environment:
 def _mount_points(volumes: Iterable[str], notes: list[str]) -> tuple[MountPoint, ...]:
     found: list[MountPoint] = []
     taken: set[str] = set()
+    numbers: dict[str, int] = {}
     for path in sorted(volumes):
         try:
             mount_path(path)
@@ -176,17 +181,17 @@ def _mount_points(volumes: Iterable[str], notes: list[str]) -> tuple[MountPoint,
             continue
         rest = _name(path)
         name = base = f"volume-{rest}" if rest else "volume"
-        number = 0
         while name in taken:
-            number += 1
-            name = f"{base}-{number}"
+            numbers[base] = numbers.get(base, 0) + 1
+            name = f"{base}-{numbers[base]}"
         taken.add(name)
         found.append(MountPoint(name=ACName(name), path=path if path.startswith("/") else "/" + path))
-    return tuple(found)
+    return tuple(sorted(found, key=lambda point: point.name))
 
 
 def _ports(ports: Iterable[str], notes: list[str]) -> tuple[Port, ...]:
     found: list[Port] = []
+    taken: set[str] = set()
     for text in sorted(ports):
         numbers, _, protocol = text.partition("/")
         first, dash, last = numbers.partition("-")
@@ -199,8 +204,12 @@ def _ports(ports: Iterable[str], notes: list[str]) -> tuple[Port, ...]:
             notes.append(f"port {quoted(text)}: left out: {error}")
             continue
         name = ACName(_name(text))
+        if name in taken:
+            notes.append(f"port {quoted(text)}: left out: there is one named {name} already")
+            continue
+        taken.add(name)
         found.append(Port(name=name, protocol=protocol or "tcp", port=low, count=high - low + 1))
-    return tuple(found)
+    return tuple(sorted(found, key=lambda port: port.name))
 
 
 def _port(text: str) -> int:
@@ -213,7 +222,7 @@ def _annotations(config: ImageConfig, origin: Origin, ids: Ids) -> Annotations:
     process = config.process
     values = {
         "authors": config.author,
-        "created": _created(config.created),
+        "created": _created(config.created, whole=bool(config.id)),
         "docker-comment": config.comment,
         PREFIX + "originalname": origin.original,
         PREFIX + "registryurl": origin.host,
@@ -225,6 +234,7 @@ def _annotations(config: ImageConfig, origin: Origin, ids: Ids) -> Annotations:
     if process is not None:
         values[ENTRYPOINT] = _list(process.entrypoint)
         values[CMD] = _list(process.cmd)
+        values[STOP_SIGNAL] = process.stop_signal
     if ids.parent:
         values[PREFIX + "tag"] = origin.tag
     return Annotations.from_mapping({name: value for name, value in values.items() if value})
@@ -234,9 +244,17 @@ def _list(words: tuple[str, ...] | None) -> str:
     return jsonfield.encode(list(words)).decode() if words else ""
 
 
-def _created(text: str) -> str:
-    """The time if it is one; Go's zero is none."""
+def _created(text: str, *, whole: bool) -> str:
+    """The time if it is one; Go's zero is none.
+
+    docker2aci wrote `whole` seconds for docker save's oldest format, and none for the epoch.
+    """
+    if whole and "." in text:
+        seconds, _, rest = text.partition(".")
+        text = seconds + rest.lstrip("0123456789")
+    if text.startswith("0001-01-01T") or (whole and text == "1970-01-01T00:00:00Z"):
+        return ""
     try:
-        return "" if text.startswith("0001-01-01T") else Date(text)
+        return Date(text)
     except ValueError:
         return ""

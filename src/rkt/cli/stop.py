@@ -19,8 +19,9 @@ EXAMPLES = """\
   rkt stop --uuid-file=/run/web.uuid
 """
 DESCRIPTION = """\
-Sends SIGTERM to the apps of each pod, runs their post-stop handlers, and kills what is left after a grace
-time. Returns when the pods have ended. With --force the pod is killed at once.
+Sends SIGTERM (of a Docker image its STOPSIGNAL) to the apps of each pod, runs their post-stop handlers, and
+kills what is left after a grace time. Returns when the pods have ended. With --force the pod is killed at
+once.
 """
 # Longer than the grace time of every flavour, so that this message is only seen when something is broken.
 _PATIENCE = 30.0

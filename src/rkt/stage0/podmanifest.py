@@ -50,7 +50,8 @@ _PROTOCOLS = ("tcp", "udp", "sctp")
 _LARGEST = 2**63 - 1
 #: Where a stage1 reads how to connect the streams of an app (rkt's names).
 STREAM_ANNOTATION = "coreos.com/rkt/stage2/"
-_ENTRYPOINT, _CMD = "appc.io/docker/entrypoint", "appc.io/docker/cmd"
+_DOCKER = "appc.io/docker/"
+_ENTRYPOINT, _CMD = _DOCKER + "entrypoint", _DOCKER + "cmd"
 
 
 class Image(NamedTuple):
@@ -129,6 +130,8 @@ def _app(wanted: AppOptions, image: Image) -> App:
     for field in ("user", "group", "supplementary_gids"):
         if (value := getattr(wanted, field)) is not None:
             changes[field] = value
+    if wanted.user is not None and any(one.name.startswith(_DOCKER) for one in image.manifest.annotations):
+        changes.setdefault("supplementary_gids", ())  # the image's are those of its own user
     if wanted.working_dir is not None:
         changes["working_directory"] = wanted.working_dir
     if wanted.user_annotations:

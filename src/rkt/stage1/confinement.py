@@ -12,6 +12,7 @@ import os
 from appc import jsonfield
 from appc.types import isolators as names
 from linux import capabilities, seccomp
+from linux.bare import signal
 from linux.cgroups import limits as cgroup_limits
 from linux.named_tuple import NamedTuple
 from rkt.errors import RktError
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PIDS_MAX = 2048
+_STOP_SIGNAL = "appc.io/docker/stopsignal"
 
 # The specification's default set (spec/ace.md, capabilities-remove-set).
 DEFAULT_CAPABILITIES = (
@@ -56,7 +58,8 @@ class Confinement(NamedTuple):
     (images converted from Docker). `capabilities` is the bounding set, and for uid 0 the permitted and
     effective one. `seccomp` is a compiled program, empty only if `unfiltered`. `oom_score_adjust` None leaves
     the caller's, but never below 0. `label` is (`apparmor` or `selinux`, name) or None. `limits` are those of
-    the app's control group. `not_enforced` says what the user asked for and does not get.
+    the app's control group. `not_enforced` says what the user asked for and does not get. The signal
+    `stop_signal` asks the main program to end.
     """
 
     app: str
@@ -77,6 +80,7 @@ class Confinement(NamedTuple):
     label: tuple[str, str] | None
     limits: cgroup_limits.Limits
     not_enforced: tuple[str, ...]
+    stop_signal: int = signal.SIGTERM
 
     def with_environment(self, values: dict[str, str]) -> Confinement:
         """The same with these variables added; they override equal ones."""
@@ -95,6 +99,7 @@ def plan(name: str, app: App, image: ImageManifest, pod: PodManifest, invocation
     kept = _capabilities(name, app.isolators, invocation, own_users=own_users, missed=missed)
     program, unfiltered = _filter(name, app.isolators, image, invocation, kept)
     nnp = app.isolators.get(names.NO_NEW_PRIVILEGES)
+    stop_signal = _stop_signal(image, missed)
     return Confinement(
         app=name,
         argv=tuple(app.exec),
@@ -114,6 +119,7 @@ def plan(name: str, app: App, image: ImageManifest, pod: PodManifest, invocation
         label=_label(name, app.isolators, missed),
         limits=_limits(app.isolators, missed),
         not_enforced=tuple(missed),
+        stop_signal=stop_signal,
     )
 
 
@@ -162,6 +168,25 @@ def _environment(name: str, app: App) -> tuple[str, ...]:
 def from_docker(image: ImageManifest) -> bool:
     """Whether the image was converted from one of Docker's."""
     return any(annotation.name.startswith("appc.io/docker/") for annotation in image.annotations)
+
+
+def _stop_signal(image: ImageManifest, missed: list[str]) -> int:
+    """Docker's STOPSIGNAL: a number or a name, as SIGQUIT, INT, RTMIN+3; SIGTERM where there is none."""
+    word = image.annotations.get(_STOP_SIGNAL)
+    if word is None:
+        return signal.SIGTERM
+    name, plus, more = word.upper().removeprefix("SIG").partition("+")
+    number = 0
+    if not word.strip("0123456789") and len(word) < 3:
+        number = int(word or 0)
+    elif plus and name == "RTMIN" and not more.strip("0123456789") and len(more) < 3:
+        number = signal.SIGRTMIN + int(more or 0)
+    elif not plus and name.isalnum():
+        number = int(getattr(signal, f"SIG{name}", 0))
+    if not 0 < number <= signal.SIGRTMAX or number == signal.SIGSTOP:  # which ends nothing
+        missed.append(f"stop signal {jsonfield.quoted(word)}: there is none; SIGTERM takes its place")
+        return signal.SIGTERM
+    return number
 
 
 def _capabilities(

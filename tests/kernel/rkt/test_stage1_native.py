@@ -220,8 +220,9 @@ def test_nothing_is_mounted_on_the_host(make_pod: MakePod) -> None:
 def test_a_pod_that_runs_long_gets_a_smaller_parent(make_pod: MakePod) -> None:
     """At most 6 MB beside the apps; nothing is lost on the way: output, a cut line, handlers, signals."""
     events = [{"name": "post-stop", "exec": ["/bin/echo", "after"]}]
-    script = "printf start; trap 'echo asked; exit 5' TERM; while :; do sleep 0.1; done"
-    pod = make_pod(["sh", "-c", script], app={"eventHandlers": events})
+    script = "printf start; trap 'echo asked; exit 5' INT; while :; do sleep 0.1; done"
+    stop = {"name": "appc.io/docker/stopsignal", "value": "SIGINT"}
+    pod = make_pod(["sh", "-c", script], app={"eventHandlers": events}, annotations=[stop])
     with pod.start() as process:
         pod.await_ready(process)
         pid = process.pid

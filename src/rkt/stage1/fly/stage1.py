@@ -55,8 +55,14 @@ def run(invocation: Invocation, lock_fd: int) -> int:
 
 
 def stop(pod_dir: str, *, force: bool) -> None:
-    """SIGTERM to the app by way of its parent; with `force` SIGKILL to the app."""
-    native.stop(pod_dir, force=force)
+    """The app's stop signal by way of its parent, which hands on all; with `force` SIGKILL to the app."""
+    number = signal.SIGTERM if force else _stop_signal(pod_dir)
+    native.stop(pod_dir, force=force or number == signal.SIGKILL, number=number)
+
+
+def _stop_signal(pod_dir: str) -> int:
+    (app,) = os.listdir(f"{pod_dir}/appsinfo")
+    return confinement.load(pod_dir, app).stop_signal
 
 
 def gc(pod_dir: str, local_config: str) -> None:

@@ -35,7 +35,7 @@ def take_over(supervisor: Supervisor, launcher: Launcher, invocation: Invocation
     pod = [invocation.uuid, invocation.pod_dir.encode().hex(), supervisor.init, launcher.kinds, lock_fd]
     lines: list[list[object]] = [["pod", *pod, supervisor.code]]
     for app in supervisor.apps:
-        lines.append(["app", app.name, app.step, app.pid, app.code, ",".join(app.steps)])
+        lines.append(["app", app.name, app.step, app.pid, app.code, ",".join(app.steps), app.stop_signal])
         lines.append(["stdio", app.name, *launcher.stdio[app.name]])
     if supervisor.journal is not None:
         supervisor.journal.close()
@@ -128,8 +128,8 @@ def _resume(state: int) -> tuple[Supervisor, str]:
     files: dict[str, logs.LogFile] = {}
     for kind, *fields in lines[1:]:
         if kind == "app":
-            name, step, pid, ended, steps = fields
-            app = supervisor.App(name, tuple(steps.split(",")))
+            name, step, pid, ended, steps, stop_signal = fields
+            app = supervisor.App(name, tuple(steps.split(",")), int(stop_signal))
             app.step, app.pid, app.code = step, int(pid), int(ended)
             resumed.apps.append(app)
         elif kind == "stdio":

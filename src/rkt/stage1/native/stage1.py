@@ -37,8 +37,8 @@ def run(invocation: Invocation, lock_fd: int, *, may_exec: bool = True) -> int:
         start.close()
 
 
-def stop(pod_dir: str, *, force: bool) -> None:
-    """SIGTERM to the pod's parent, which ends the apps; with `force` SIGKILL to the pod's PID 1.
+def stop(pod_dir: str, *, force: bool, number: int = signal.SIGTERM) -> None:
+    """A signal to the pod's parent, which ends the apps; with `force` SIGKILL to the pod's PID 1.
 
     Does not wait. RktError when the pod has not begun or has just ended.
     """
@@ -54,7 +54,7 @@ def stop(pod_dir: str, *, force: bool) -> None:
             if process.start_time(parent) != started:
                 raise RktError("the pod has just ended")
             if not force:
-                pidfd.send_signal(signal.SIGTERM)
+                pidfd.send_signal(number)
                 return
             # PID 1 is a child of the parent: its number cannot have passed on while that one lives.
             with process.Pidfd.open(init) as victim:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
             """Kill what the app's main program has left behind."""
 
 
-GRACE = 10.0  # seconds between SIGTERM and SIGKILL
+GRACE = 10.0  # seconds between an app's stop signal and SIGKILL
 COULD_NOT_START = 203
 
 _IN, _OUT, _GONE = select.POLLIN, select.POLLOUT, select.POLLHUP | select.POLLERR | select.POLLNVAL
@@ -108,14 +108,16 @@ class App:
     """An app: where it is in its life, and the process that is its present step.
 
     `step` is empty before its first, one of STEPS, or `done`. `steps` are those that it has a program for.
-    `unready` is whether it has still to say itself that it is ready, by sd_notify.
+    `stop_signal` asks its main program to end. `unready` is whether it has still to say itself that it is
+    ready, by sd_notify.
     """
 
-    __slots__ = ("code", "name", "pid", "step", "steps", "unready")
+    __slots__ = ("code", "name", "pid", "step", "steps", "stop_signal", "unready")
 
-    def __init__(self, name: str, steps: tuple[str, ...]) -> None:
+    def __init__(self, name: str, steps: tuple[str, ...], stop_signal: int) -> None:
         self.name = name
         self.steps = steps
+        self.stop_signal = stop_signal
         self.step = ""
         self.pid = 0
         self.code = 0
@@ -334,8 +336,8 @@ class Supervisor:
         """The process of the app's present step has ended; a negative code is a signal's number."""
         app.pid = 0
         if code < 0:
-            # Ended by the SIGTERM that it was sent for a stop: that is what was asked for, so a success.
-            code = 0 if self.stopping_since and code == -signal.SIGTERM else 128 - code
+            # Ended by the signal that it was sent for a stop: that is what was asked for, so a success.
+            code = 0 if self.stopping_since and code == -_stop_signal(app) else 128 - code
         if app.step == "main":
             app.code = code
         elif app.step == "pre-start" and (code != 0 or self.stopping_since):
@@ -402,20 +404,22 @@ class Supervisor:
             self.stopping_since = time.monotonic()
             if self.notifier is not None:
                 self.notifier.send("STOPPING=1")
-            self._signal_all(signal.SIGTERM)
+            for app in self.apps:
+                if app.step != "post-stop":
+                    self._signal(app, _stop_signal(app))
 
     def _kill(self) -> None:
         self._killed = True
-        self._signal_all(signal.SIGKILL)
-
-    def _signal_all(self, number: int) -> None:
-        """Signal the present step of every app, with all processes of its group; SIGTERM spares post-stop."""
         for app in self.apps:
-            if app.pid and (app.step != "post-stop" or number == signal.SIGKILL):
-                try:
-                    os.killpg(app.pid, number)  # it leads a group from its birth on, and is not reaped yet
-                except (ProcessLookupError, PermissionError):
-                    os.kill(app.pid, number)
+            self._signal(app, signal.SIGKILL)
+
+    def _signal(self, app: App, number: int) -> None:
+        """Signal the present step of an app, with all processes of its group."""
+        if app.pid:
+            try:
+                os.killpg(app.pid, number)  # it leads a group from its birth on, and is not reaped yet
+            except (ProcessLookupError, PermissionError):
+                os.kill(app.pid, number)
 
     def _end_init(self) -> None:
         """End PID 1, and so by the kernel's hand everything else in the pod."""
@@ -431,6 +435,11 @@ class Supervisor:
             and not self.console.waiting
             and all(app.step in {"main", "done"} for app in self.apps)
         )
+
+
+def _stop_signal(app: App) -> int:
+    """What asks the app's present step to end: handlers know of no signal of the main program's."""
+    return app.stop_signal if app.step == "main" else signal.SIGTERM
 
 
 def pid_in_pod(pid: int) -> int:

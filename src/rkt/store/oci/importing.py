@@ -19,15 +19,15 @@ from rkt.store.oci.trees import open_layers
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from appc.aci.limits import Limits
     from oci.convert.to_manifest import Origin
     from oci.image import Image, Layer
     from rkt.store.paths import Paths
 
-_PASSWD = b"etc/passwd"
-_LARGEST_PASSWD = 1 << 20
+_ACCOUNTS = (identity.PASSWD, identity.GROUP)
+_LARGEST_FILE = 1 << 20
 _MISSING = {errno.ENOENT, errno.ENOTDIR, errno.ELOOP}
 
 
@@ -42,16 +42,16 @@ def record_of(
     found = tuple(_with_diff_id(layer, origin.name) for layer in image.layers)
     unpacked = os.geteuid() == 0 and layers.ensure(paths, found, content.blobs(paths), limits)
     process = image.config.process
-    passwd = None
-    needed = process is not None and identity.needs_passwd(process.user)
+    accounts: Mapping[bytes, bytes] = {}
     if not unpacked:
         # Nobody has looked into all layers yet: what is broken must not become an image.
-        passwd = _surveyed(paths, found, limits)
-    elif needed:
-        passwd = _passwd(paths, found)
+        accounts = _surveyed(paths, found, limits)
+    elif process is not None and identity.needs_files(process.user):
+        known = ((name, _file(paths, found, os.fsdecode(name))) for name in _ACCOUNTS)
+        accounts = {name: data for name, data in known if data is not None}
     top = found[-1].descriptor.digest.hex if found else ""
     ids = Ids(top, image.descriptor.digest)
-    described = manifest(image.config, origin, ids, notes, passwd=passwd if needed else None)
+    described = manifest(image.config, origin, ids, notes, accounts=accounts)
     return Record(reference, image.descriptor, image.manifest.config, found, described)
 
 
@@ -64,19 +64,20 @@ def _with_diff_id(layer: Layer, what: str) -> StoredLayer:
     return StoredLayer(layer.descriptor, layer.descriptor.digest)
 
 
-def _surveyed(paths: Paths, found: Sequence[StoredLayer], limits: Limits) -> bytes | None:
-    """The image's /etc/passwd, from the layers as they are stored."""
+def _surveyed(paths: Paths, found: Sequence[StoredLayer], limits: Limits) -> Mapping[bytes, bytes]:
+    """The image's /etc/passwd and /etc/group, from the layers as they are stored."""
     with ExitStack() as opened:
         sources = open_layers(paths, found, opened.enter_context)
-        return flatten.survey(sources, wanted=(_PASSWD,), limits=limits).files.get(_PASSWD)
+        return flatten.survey(sources, wanted=_ACCOUNTS, limits=limits).files
 
 
-def _passwd(paths: Paths, found: Sequence[StoredLayer]) -> bytes | None:
-    """The same from the unpacked layers; no link is followed."""
+def _file(paths: Paths, found: Sequence[StoredLayer], path: str) -> bytes | None:
+    """The image's file `path` (a name in a directory) from the unpacked layers; no link is followed."""
+    above, _, name = path.partition("/")
     for layer in reversed(found):
         with Root.open(layers.rootfs(paths, layer.diff_id)) as root:
             try:
-                directory = root.open_beneath("etc", os.O_RDONLY | os.O_DIRECTORY)
+                directory = root.open_beneath(above, os.O_RDONLY | os.O_DIRECTORY)
             except OSError as error:
                 if error.errno not in _MISSING:
                     raise
@@ -84,7 +85,7 @@ def _passwd(paths: Paths, found: Sequence[StoredLayer]) -> bytes | None:
                     return None  # it is no directory (a link, a whiteout), or nothing below counts
                 continue
             try:
-                data, known = _read(directory)
+                data, known = _read(directory, name)
             finally:
                 os.close(directory)
             if known:
@@ -92,17 +93,17 @@ def _passwd(paths: Paths, found: Sequence[StoredLayer]) -> bytes | None:
     return None
 
 
-def _read(directory: int) -> tuple[bytes | None, bool]:
-    """What one layer's /etc has as passwd, and whether lower layers have no say any more."""
+def _read(directory: int, name: str) -> tuple[bytes | None, bool]:
+    """What one layer's directory has as the file `name`, and whether lower layers have no say any more."""
     try:
-        status = os.lstat("passwd", dir_fd=directory)
+        status = os.lstat(name, dir_fd=directory)
     except FileNotFoundError:
         return None, _is_opaque(directory)
-    if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST_PASSWD:
+    if not stat.S_ISREG(status.st_mode) or status.st_size > _LARGEST_FILE:
         return None, True
-    fd = os.open("passwd", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+    fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
     with open(fd, "rb") as file:
-        return file.read(_LARGEST_PASSWD), True
+        return file.read(_LARGEST_FILE), True
 
 
 def _is_opaque(directory: int) -> bool:
