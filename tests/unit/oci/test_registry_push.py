@@ -162,6 +162,93 @@ def test_uploads_to_another_host_take_no_credential_along(
     assert all("authorization" not in request.headers for request in second_server.requests)
 
 
+class Guarded(Taking):
+    """One that wants tokens, hands out `Token-1` and so on, and takes the newest alone.
+
+    `instead` answers in the place of requests whose method and part of the path it has, each once.
+    """
+
+    def __init__(self, server: Server) -> None:
+        super().__init__(server)
+        self.issued = 0
+        self.scopes: list[str] = []
+        self.instead: list[tuple[str, str, int, dict[str, str], bytes]] = []
+
+    def handle(self, request: Request, send: Send) -> None:
+        if request.path == "/token":
+            self.issued += 1
+            self.scopes.append(request.target)
+            answer(send, 200, json.dumps({"token": f"Token-{self.issued}"}).encode())
+            return
+        for place, (method, part, status, headers, body) in enumerate(self.instead):
+            if request.method == method and part in request.target:
+                del self.instead[place]
+                answer(send, status, body, headers)
+                return
+        if self.issued and request.headers.get("authorization") == f"Bearer Token-{self.issued}":
+            super().handle(request, send)
+        else:
+            answer(send, 401, b"", self.challenge())
+
+    def challenge(self) -> dict[str, str]:
+        return {"WWW-Authenticate": f'Bearer realm="{self.server.url("/token")}",service="tests"'}
+
+
+@pytest.fixture
+def guarded(https_server: Server) -> Guarded:
+    return Guarded(https_server)
+
+
+@pytest.mark.parametrize(
+    ("method", "part"), [("POST", "uploads"), ("PUT", "uploads"), ("PUT", "manifests"), ("PATCH", "uploads")]
+)
+def test_a_token_that_expires_under_way_is_renewed(
+    guarded: Guarded, image: Image, method: str, part: str
+) -> None:
+    """Also in the middle of an upload, whose bytes go once more."""
+    guarded.instead = [(method, part, 401, guarded.challenge(), b"")]
+    send_it(guarded, image, threads=1, chunk=100_000 if method == "PATCH" else 0)
+    assert CONTENT in guarded.blobs.values()
+    assert "1" in guarded.manifests
+    assert guarded.issued == 2
+    assert all("repository%3Aapp%3Apull%2Cpush" in scope for scope in guarded.scopes)
+
+
+def test_a_registry_that_refuses_each_token(guarded: Guarded, image: Image) -> None:
+    guarded.instead = [("PUT", "manifests", 401, guarded.challenge(), b"")] * 20
+    with pytest.raises(RegistryError, match="refuses the credentials") as refused:
+        send_it(guarded, image)
+    assert guarded.issued <= 4
+    assert not guarded.manifests
+    assert "Token-" not in str(refused.value)
+    assert PASSWORD not in str(refused.value)
+
+
+@pytest.mark.parametrize(("method", "part"), [("HEAD", "blobs"), ("PUT", "uploads"), ("PUT", "manifests")])
+def test_429_is_waited_for(guarded: Guarded, image: Image, method: str, part: str) -> None:
+    waits: list[float] = []
+    guarded.instead = [(method, part, 429, {"Retry-After": "7"}, b""), (method, part, 503, {}, b"")]
+    send_it(guarded, image, threads=1, wait=waits.append)
+    assert waits == [7.0, 2.0]
+    assert "1" in guarded.manifests
+
+
+def test_429_for_ever_ends(guarded: Guarded, image: Image) -> None:
+    guarded.instead = [("PUT", "manifests", 429, {"Retry-After": "1"}, b"")] * 50
+    with pytest.raises(RegistryError, match="wants fewer requests"):
+        send_it(guarded, image, wait=lambda seconds: None)
+    assert not guarded.manifests
+
+
+def test_a_blob_that_arrived_as_another_is_refused(guarded: Guarded, image: Image) -> None:
+    """A registry that counts another digest says so; nothing speaks of the image then."""
+    body = b'{"errors": [{"code": "DIGEST_INVALID", "message": "digest does not match"}]}'
+    guarded.instead = [("PUT", "uploads", 400, {}, body)] * 2
+    with pytest.raises(RegistryError, match="digest does not match"):
+        send_it(guarded, image, threads=1)
+    assert not guarded.manifests
+
+
 @pytest.mark.parametrize("location", ["http://localhost:1", "ftp://x", "https://user:pw@localhost:1"])
 def test_uploads_to_odd_places(taking: Taking, image: Image, location: str) -> None:
     taking.location = location
