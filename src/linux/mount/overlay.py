@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 _PATH = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
 # What an older kernel says to `lowerdir+`, or (before Linux 6.5: EOPNOTSUPP) to any descriptor.
 _TOO_NEW = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOENT, errno.ENOSYS)
+# Bytes with the NUL behind: of a value for fsconfig(2), and of all options of mount(2).
+_LONGEST_VALUE, _LONGEST_OPTIONS = 256, 4096
 
 
 def detached(
@@ -68,30 +70,33 @@ def _by_descriptor_or_name(
 ) -> int:
     """Linux 6.13 takes the descriptors themselves; before that, names of them in /proc/self/fd.
 
-    By name the layers must be attached in the caller's mount namespace (ESTALE or EINVAL if not).
+    By name the layers must be attached in the caller's mount namespace (ESTALE or EINVAL if not), and
+    fsconfig(2) takes names of some 14 layers, mount(2) those of 200: so from there on, or when something is
+    to be attached, an own namespace is where it is done.
     """
     try:
         return api.filesystem("overlay", layers, attributes=attributes, source=source)
     except OSError as failed:
         if failed.errno not in _TOO_NEW:
             raise
-    names: dict[str, list[str]] = {}
-    for key, fd in layers:
-        if isinstance(fd, int):
-            names.setdefault(key.rstrip("+"), []).append(f"/proc/self/fd/{fd}")
-    options: list[tuple[str, str | int | None]] = [one for one in layers if not isinstance(one[1], int)]
-    options += [(key, ":".join(paths)) for key, paths in names.items()]
-    if not within:
-        return api.filesystem("overlay", options, attributes=attributes, source=source)
+    named = _named(layers)
+    if not within and all(len(value or "") < _LONGEST_VALUE for _, value in named):
+        return api.filesystem("overlay", named, attributes=attributes, source=source)
     before = [os.open(path, os.O_PATH | os.O_CLOEXEC) for path in ("/", ".")]
     space = namespaces.open_namespace("/proc/thread-self/ns/mnt")
+    opened: list[int] = []
     try:
         namespaces.unshare(namespaces.NEWNS)
         try:
             api.set_propagation("/", api.MountFlag.REC | api.MountFlag.PRIVATE)
             for fd in within:
                 api.move_mount(fd, "/dev")  # one over the other, where nothing is looked for meanwhile
-            return api.filesystem("overlay", options, attributes=attributes, source=source)
+            if not within:
+                for place, (key, layer) in enumerate(layers):
+                    if isinstance(layer, int):
+                        opened.append(_opened_here(layer))
+                        layers[place] = (key, opened[-1])
+            return _mounted(_named(layers), attributes, source)
         finally:
             # Both leave the thread in the root of the namespace, which is not its own in a chroot.
             namespaces.setns(space, namespaces.NEWNS)
@@ -99,8 +104,43 @@ def _by_descriptor_or_name(
             os.chroot(".")
             os.fchdir(before[1])
     finally:
-        for fd in (*before, space):
+        for fd in (*before, *opened, space):
             os.close(fd)
+
+
+def _named(layers: list[tuple[str, str | int | None]]) -> list[tuple[str, str | None]]:
+    """The options with names in place of descriptors, those of one kind in one."""
+    names: dict[str, list[str]] = {}
+    for key, fd in layers:
+        if isinstance(fd, int):
+            names.setdefault(key.rstrip("+"), []).append(f"/proc/self/fd/{fd}")
+    others = [(key, value) for key, value in layers if not isinstance(value, int)]
+    return [*others, *((key, ":".join(paths)) for key, paths in names.items())]
+
+
+def _opened_here(fd: int) -> int:
+    """A descriptor of the same directory, in the mount namespace that is the caller's now."""
+    path = os.readlink(f"/proc/self/fd/{fd}")
+    opened = os.open(path, _PATH)
+    if os.path.samestat(os.fstat(opened), os.fstat(fd)):
+        return opened
+    os.close(opened)
+    raise OSError(errno.ESTALE, "overlay: a layer was moved meanwhile", path)
+
+
+def _mounted(options: list[tuple[str, str | None]], attributes: int, source: str) -> int:
+    """The overlay, detached, by mount(2), in a mount namespace that passes."""
+    text = ",".join(key if value is None else f"{key}={value}" for key, value in options)
+    if len(text) >= _LONGEST_OPTIONS:
+        raise OSError(errno.E2BIG, "overlay: more layers than this kernel takes", source)
+    api.mount(source, "/dev", "overlay", 0, text)
+    made = api.open_tree("/dev")
+    try:
+        api.mount_setattr(made, set_=attributes)
+    except BaseException:
+        os.close(made)
+        raise
+    return made
 
 
 def mount(

@@ -142,6 +142,31 @@ def test_a_mapped_overlay_made_as_the_hosts_root_is_refused_instead_of_read_only
             os.close(fd)
 
 
+@pytest.mark.parametrize("writable", [True, False])
+@pytest.mark.parametrize("count", [14, 60, 127])
+def test_as_many_layers_as_images_have(layers: Path, count: int, *, writable: bool) -> None:
+    """127 is Docker's bound. On Linux 6.1 fsconfig takes 256 bytes of names for them, mount(2) a page."""
+    fds: list[int] = []
+    try:
+        for number in range(count):
+            (layers / f"layer{number}").mkdir()
+            (layers / f"layer{number}/file{number}").write_text("x")
+            (layers / f"layer{number}/top").write_text(str(number))
+            fds.append(os.open(layers / f"layer{number}", os.O_PATH))
+        tops = [os.open(layers / "pod" / name, os.O_PATH) for name in ("upper", "work")] if writable else []
+        fds += tops
+        merged = overlay.detached(fds[:count], *tops, attributes=api.Attribute.NODEV, source="many")
+        fds.append(merged)
+        assert len(os.listdir(f"/proc/self/fd/{merged}")) == count + 1
+        assert Path(f"/proc/self/fd/{merged}/top").read_text() == "0"
+        assert os.fstatvfs(merged).f_flag & os.ST_NODEV
+        assert bool(os.fstatvfs(merged).f_flag & os.ST_RDONLY) is not writable
+    finally:
+        for fd in fds:
+            os.close(fd)
+    assert not [mount for mount in info.mounts() if mount.source == "many"]
+
+
 def test_overlay_support_is_tried(tmp_path: Path) -> None:
     assert overlay.supported(str(tmp_path))  # ext4, xfs, btrfs and tmpfs all can
     assert os.listdir(tmp_path) == []
