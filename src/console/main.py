@@ -137,7 +137,7 @@ def _dispatch(program: Program, argv: list[str], out: Output) -> int:
     flags: dict[str, object] = {}
     rest = take_flags(program, argv, flags, until_verb=True)
     apply_flags(flags, out)
-    if not rest or rest[0] in _HELP:
+    if not rest or rest[0] in (*_HELP, "-help"):
         from console import help as help_texts
 
         if not rest and program.no_verb:

@@ -240,7 +240,7 @@ def test_patching_again_replaces_and_does_not_append_b5(actool: Actool) -> None:
         ["--mounts=a"],
         ["--isolators=example.com/x,1"],
         ["--isolators=resource/memory"],
-        ["--user="],
+        ["--user=-1"],
     ],
 )
 def test_patch_manifest_refuses(actool: Actool, words: list[str]) -> None:
@@ -248,6 +248,21 @@ def test_patch_manifest_refuses(actool: Actool, words: list[str]) -> None:
     (actool.directory / "garbage").write_text("garbage\n")
     actool("patch-manifest", *words, "app.aci", "new.aci", code=1)
     assert not (actool.directory / "new.aci").exists()
+
+
+def test_an_empty_flag_changes_nothing_as_in_scripts_that_fill_it_from_a_variable(actool: Actool) -> None:
+    actool("build", "app", "app.aci")
+    before = actool.manifest("app.aci")
+    empty = ("--name=", "--exec=", "--user=", "--mounts=", "--manifest=")
+    actool("patch-manifest", *empty, "app.aci", "new.aci")
+    assert actool.manifest("new.aci") == before
+    assert actool("--debug", "validate", "--type=", "new.aci").stderr.endswith("valid app container image\n")
+    actool("patch-manifest", "--seccomp-mode=remove", "--seccomp-set=reboot", "app.aci", "seccomp.aci")
+    assert {"name": "os/linux/seccomp-remove-set", "value": {"errno": "", "set": ["reboot"]}} in (
+        actool.manifest("seccomp.aci")["app"]["isolators"]  # type: ignore[index]
+    )
+    assert "must end with .aci" in actool("patch-manifest", "app.aci", "new", code=1).stderr
+    assert actool("-help").stdout == actool("--help").stdout
 
 
 def test_patch_manifest_of_an_image_without_app(actool: Actool) -> None:

@@ -137,12 +137,10 @@ def _isolator(text: str) -> Isolator:
 
 def _seccomp(mode: str, names: str) -> Isolator:
     mode, comma, rest = mode.partition(",")
-    value: dict[str, object] = {"set": names.split(",")}
-    if comma:
-        key, equals, errno = rest.partition("=")
-        if key != "errno" or not equals:
-            raise AppcError(f"cannot parse seccomp isolator: unknown argument {rest}")
-        value["errno"] = errno
+    key, equals, errno = rest.partition("=")
+    if comma and (key != "errno" or not equals):
+        raise AppcError(f"cannot parse seccomp isolator: unknown argument {rest}")
+    value: dict[str, object] = {"set": names.split(","), "errno": errno}
     if mode == "retain":
         return Isolator.make(kinds.SECCOMP_RETAIN, value)
     if mode == "remove":

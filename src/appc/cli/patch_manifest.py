@@ -20,8 +20,8 @@ EXAMPLES = """\
 """
 DESCRIPTION = """\
 Copies the image IN to OUT, or with --replace to itself, with a changed manifest. What is named takes the
-place of what has the same name; anything else of the manifest stays. The result is checked before anything is
-written.
+place of what has the same name; anything else of the manifest stays, and an empty flag is none. The result is
+checked before anything is written.
 """
 #: Flag, metavar, help.
 _EDITS = (
@@ -60,11 +60,11 @@ def run(options: argparse.Namespace, out: Output) -> int:
     source, target = _paths(options)
     allowed = limits.wanted(options)
     wanted = {name: getattr(options, name.replace("-", "_")) for name, _, _ in _EDITS}
-    wanted = {name: value for name, value in wanted.items() if value is not None}
-    if options.manifest is not None and wanted:
+    wanted = {name: value for name, value in wanted.items() if value}
+    if options.manifest and wanted:
         raise AppcError("--manifest is incompatible with other manifest editing options")
     with open(source, "rb") as image:
-        if options.manifest is not None:
+        if options.manifest:
             with open(options.manifest, "rb") as file:
                 manifest = file.read()
             ImageManifest.parse(manifest)
@@ -86,6 +86,8 @@ def _paths(options: argparse.Namespace) -> tuple[str, str]:
         return paths[0], paths[0]
     if len(paths) != 2:
         raise AppcError("Must provide input and output files (or use --replace)")
+    if not paths[1].endswith(".aci"):
+        raise AppcError(f"{paths[1]}: the name of an image must end with .aci")
     if os.path.lexists(paths[1]) and not options.overwrite:
         raise AppcError(f"Target file exists (try --overwrite): {paths[1]}")
     return paths[0], paths[1]

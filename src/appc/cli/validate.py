@@ -45,13 +45,14 @@ def run(options: argparse.Namespace, out: Output) -> int:
     out.where = ""
     if not options.files:
         raise AppcError("must pass one or more files")
-    if options.type is not None and options.type not in _TYPES:
+    wanted = options.type or None
+    if wanted not in {None, *_TYPES}:
         raise AppcError(f"--type: unknown type {options.type!r}", hint="choose from " + ", ".join(_TYPES))
     allowed = limits.wanted(options)
     code = 0
     for path in options.files:
         try:
-            problems, what = _check(path, options.type, allowed)
+            problems, what = _check(path, wanted, allowed)
         except Stop as error:
             out.error(error)
             return 1
