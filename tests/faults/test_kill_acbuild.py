@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,6 +13,7 @@ from fixtures.striking import positions, traced
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from conftest import Rkt
     from fixtures.acbuild import Acbuild
 
 SAMPLES = 6
@@ -65,10 +67,11 @@ def test_a_killed_begin_or_end(acbuild: Acbuild, tree: Path, samples: int, first
 @pytest.mark.parametrize(
     "words",
     [
-        ("copy", "tree", "/there"),
+        ("copy", "tree", "/there/and/deep"),
         ("remove", "/tree/c"),
         ("set-name", "example.com/other"),
         ("replace-manifest", "m.json"),
+        ("copy-binary", "--with-nss", "/bin/true", "/usr/bin/true"),
     ],
     ids=lambda words: words[0],
 )
@@ -92,6 +95,61 @@ def test_a_killed_change_can_be_made_again(
         assert (acbuild.directory / "found.aci").read_bytes() == (
             acbuild.directory / "wanted.aci"
         ).read_bytes()
+
+
+@pytest.mark.parametrize(
+    "engine",
+    [
+        "native",
+        "chroot",
+        pytest.param(
+            "systemd-nspawn",
+            marks=pytest.mark.skipif(not shutil.which("systemd-nspawn"), reason="no systemd-nspawn here"),
+        ),
+    ],
+)
+@pytest.mark.parametrize("based", [False, True], ids=["alone", "on-another"])
+def test_a_killed_run_can_be_made_again_or_given_up(
+    acbuild: Acbuild, rkt: Rkt, busybox_rootfs: Path, tree: Path, samples: int, engine: str, based: bool
+) -> None:
+    """The command writes, replaces and removes; what it did before the kill is no obstacle."""
+    acbuild("--to=base.aci", "copy", busybox_rootfs, "/")
+    acbuild("--from=base.aci", "--to=base.aci", "set-name", "example.com/base")
+    if based:
+        rkt("--insecure-options=image", "fetch", acbuild.directory / "base.aci")
+        acbuild("--to=top.aci", "dependency", "add", "example.com/base")
+        acbuild("--from=top.aci", "--to=top.aci", "set-name", "example.com/top")
+    script = "echo new > /new; mkdir -p /d/e; echo f > /d/f; rm -f /etc/passwd; echo g > /etc/group"
+    store = f"--store={rkt.directory / 'data'}"
+    words = (
+        "--no-history",
+        store,
+        "run",
+        f"--engine={engine}",
+        "--network=none",
+        "--",
+        "/bin/sh",
+        "-c",
+        script,
+    )
+    start = "./top.aci" if based else "./base.aci"
+    acbuild("begin", start)
+    count = count_of(acbuild, *words)
+    acbuild("write", "wanted.aci")
+    acbuild("end")
+    assert count > 30
+    for number, place in enumerate(positions(count, max(3, samples // 2))):
+        acbuild("begin", start)
+        traced(acbuild.argv(*words), f"--at={place}", "--action=kill-tree")
+        assert mounts(acbuild.directory) == []
+        if number % 3 != 2:
+            acbuild(*words)
+            acbuild("write", "--overwrite", "found.aci")
+            assert (acbuild.directory / "found.aci").read_bytes() == (
+                acbuild.directory / "wanted.aci"
+            ).read_bytes(), place
+        acbuild("end")
+        assert mounts(acbuild.directory) == []
 
 
 def test_a_killed_write_keeps_the_old_file(acbuild: Acbuild, tree: Path, samples: int) -> None:

@@ -7,7 +7,7 @@ import os
 from acbuild.binary.closure import Closure
 from acbuild.binary.source import Source
 from acbuild.errors import AcbuildError
-from acbuild.tree.places import Places, cleaned
+from acbuild.tree.places import cleaned
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from acbuild.context import Build
     from acbuild.tree.copying import Copied
+    from acbuild.tree.places import Places
 
 #: The architectures of appc by the names that ELF files have for them.
 _MACHINES = {
@@ -50,7 +51,7 @@ def copy(
         closure.add(path)
         _check_machine(build, path, closure)
         _add_extras(closure, source, extras)
-        with Places(build.rootfs, build.path) as places:
+        with build.places() as places:
             build.about_to_change()
             copied = _Copier(source, places).all(closure, path, target)
         if target and closure.by_origin:

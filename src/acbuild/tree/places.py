@@ -66,9 +66,12 @@ class Places:
         self.unfinished: set[str] = set()
         if journal is not None and repeats:
             self.unfinished, kept = journal.read()
+            # As if made just now: what the command put into them before the kill leaves no trace.
+            made_at = self._made_at * 10**9
+            kept |= dict.fromkeys(self.unfinished, (made_at, made_at))
             for path, (accessed, modified) in kept.items():
                 if self.is_directory(path):
-                    self._kept[self._identity(path)] = path, accessed, modified
+                    self._keep_again(path, accessed, modified)
 
     def __enter__(self) -> Self:
         return self
@@ -84,11 +87,13 @@ class Places:
             if self._journal is not None:
                 self._journal.close()
 
-    def _identity(self, path: str) -> tuple[int, int]:
+    def _keep_again(self, path: str, accessed: int, modified: int) -> None:
         fd = self.directory(path)
         try:
+            if path in self.unfinished:
+                self._finish(fd)
             status = os.fstat(fd)
-            return status.st_dev, status.st_ino
+            self._kept[status.st_dev, status.st_ino] = path, accessed, modified
         finally:
             os.close(fd)
 
@@ -125,13 +130,9 @@ class Places:
     def made(self, path: str) -> int:
         """An fd of the directory `path` (cleaned), made with all above it where it is missing: 0755."""
         try:
-            fd = self.directory(path)
+            return self.directory(path)
         except FileNotFoundError:
             pass
-        else:
-            if path in self.unfinished:
-                self._finish(fd)
-            return fd
         above, _, name = path.rpartition("/")
         parent = self.made(above or ".")
         try:
