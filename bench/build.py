@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 ACBUILD = str(bundle.CHECKOUT / "bin/acbuild")
 TREE_BYTES = 150 << 20
-#: Ten edits between begin and write; one of them is `annotation add`, or a run.
+#: Nine edits between begin and write; one of them is `annotation add`, or a run.
 _SCRIPT = """\
 begin {tree}
 set-name example.com/bench
