@@ -22,7 +22,7 @@ pytestmark = [pytest.mark.usefixtures("root"), pytest.mark.needs("namespaces", "
 
 #: What the app tells of its surroundings, on lines in a fixed order.
 SCRIPT = """\
-echo "args: $0 $*"; id -un; id -g; pwd; echo "A=$A B=$B HOME=$HOME"
+echo "args: $0 $*"; id -un; id -G; pwd; echo "A=$A B=$B HOME=$HOME"
 find /srv /opt /hidden /was /data ! -type d | sort; cat /opt/changed /was 2>/dev/null
 ls -ln /srv /data /opt | grep -v total | awk '{print $1, $3, $4, $9}'; echo x > /data/w && cat /data/w
 """
@@ -65,6 +65,7 @@ def built(tmp_path: Path, busybox_rootfs: Path) -> str:
         (base / path).write_text(path)
     (base / "tell").write_text(SCRIPT)
     (base / "etc/passwd").write_text("root:x:0:0::/root:/bin/sh\nwww:x:33:34::/srv:/bin/sh\n")
+    (base / "etc/group").write_text("root:x:0:\nadm:x:4:root,www\ntape:x:26:www\nother:x:27:root\n")
     (base / "data").chmod(0o777)
     buildah = Buildah(tmp_path / "buildah")
     first = buildah("from", "scratch")
@@ -107,7 +108,7 @@ def test_the_same_as_under_podman(rkt: Rkt, built: str, podman: Podman, tmp_path
     podman("tag", image, "localhost/team/app:1")
     expected = podman.run("localhost/team/app:1")
     assert "a file now" in expected
-    assert "www\n34\n/srv\n" in expected
+    assert "www\n34 4 26\n/srv\n" in expected
 
     podman("save", "-q", "--format=docker-archive", "-o", tmp_path / "docker.tar", "localhost/team/app:1")
     podman("save", "-q", "--format=oci-archive", "-o", tmp_path / "oci.tar", "localhost/team/app:1")

@@ -55,17 +55,18 @@ def _process(app: App, annotations: dict[str, str], notes: list[str]) -> Process
     kept = _words(annotations.get(ENTRYPOINT)), _words(annotations.get(CMD))
     if any(kept) and kept[0] + kept[1] == app.exec:
         entrypoint, cmd = kept[0] or None, kept[1] or None
-    was_dockers = any(name.startswith(PREFIX) for name in annotations)  # then /etc/group says them again
+    # Groups of a Docker image are those that its /etc/group has for a USER without one, then as now.
+    derived = bool(app.supplementary_gids) and any(name.startswith(PREFIX) for name in annotations)
     for what, there in (
         ("event handlers", app.event_handlers),
-        ("supplementary groups", app.supplementary_gids and not was_dockers),
+        ("supplementary groups", app.supplementary_gids and not derived),
         ("isolators", app.isolators),
         ("user annotations", app.user_annotations),
     ):
         if there:
             notes.append(f"{what}: left out, OCI configurations have none")
     return Process(
-        user=_user(app),
+        user=app.user if derived else _user(app),
         entrypoint=entrypoint,
         cmd=cmd,
         env=tuple(f"{variable.name}={variable.value}" for variable in app.environment),
