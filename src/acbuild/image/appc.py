@@ -188,7 +188,12 @@ class AppcImage:
         self._change_app(exec=tuple(command))
 
     def set_user(self, user: str) -> None:
-        self._change_app(user=_given(user, "user"))
+        given = _given(user, "user")
+        if any(one.name.startswith("appc.io/docker/") for one in self.manifest.annotations):
+            # a Docker image says no groups: these came from its /etc/group, for its own user
+            self._change_app(user=given, supplementary_gids=())
+        else:
+            self._change_app(user=given)
 
     def set_group(self, group: str) -> None:
         self._change_app(group=_given(group, "group"))

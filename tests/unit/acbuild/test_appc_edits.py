@@ -43,6 +43,18 @@ def test_an_element_takes_the_place_of_its_like_at_the_end(image: AppcImage) -> 
         image.remove_mount("three")
 
 
+def test_the_groups_of_a_docker_images_user_are_not_the_next_ones(image: AppcImage) -> None:
+    image.set_supplementary_groups(["10", "20"])
+    image.set_user("7")
+    assert image.manifest.app is not None
+    assert image.manifest.app.supplementary_gids == (10, 20)
+    image.add_annotation("appc.io/docker/repository", "library/alpine")
+    image.set_user("8")
+    assert image.manifest.app.supplementary_gids == ()
+    image.set_supplementary_groups(["30"])
+    assert image.manifest.app.supplementary_gids == (30,)
+
+
 def test_what_is_wrong_changes_nothing(image: AppcImage, tmp_path: Path) -> None:
     before = (tmp_path / "manifest").read_bytes()
     changes: tuple[Callable[[], None], ...] = (
