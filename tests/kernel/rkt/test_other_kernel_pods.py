@@ -7,13 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from fixtures import layouts, tars
+
 if TYPE_CHECKING:
     from pathlib import Path
 
     from fixtures.images import MakeAci
+    from fixtures.layouts import MakeLayout
     from fixtures.usermodelinux import OtherKernel
 
 MODULES = ("overlay", "loop")
+LAYERS = 20  # more than fsconfig(2) takes by name
 
 SCRIPT = """
 import glob, json, os, subprocess, tarfile
@@ -54,6 +58,12 @@ for name in ("ext4", "tmpfs"):
     tell(f"{{name}} gc", rkt(directory, "gc", "--grace-period=0"))
 
 directory = "/run/ext4/data"
+look = ["--", "-c", "echo /layer*/[0-9]* | wc -w; cat /top; id -u; echo > /made"]
+tell("layers", rkt(directory, "run", "--net=none", {layers!r}, *look))
+pod = rkt(directory, "list", "--full", "--no-legend")[1].split()[0]
+tell("layers export", rkt(directory, "export", pod, "/run/layers.aci"))
+with tarfile.open("/run/layers.aci") as exported:
+    tell("layers exported", len([name for name in exported.getnames() if "/layer" in name]))
 fly = ["--stage1-name=fly", "--exec=/bin/sh", "--", "-c", "echo fly; echo > /made"]
 tell("fly", rkt(directory, *RUN, *fly))
 pod = rkt(directory, *RUN, "--detach", "--exec=/bin/sleep", "--", "600")[1].strip()
@@ -71,9 +81,27 @@ tell("left", {{
 
 
 @pytest.fixture
-def told(other_kernel: OtherKernel, checkout: Path, make_aci: MakeAci) -> dict[str, Any]:
+def told(
+    other_kernel: OtherKernel,
+    checkout: Path,
+    make_aci: MakeAci,
+    make_layout: MakeLayout,
+    busybox_rootfs: Path,
+) -> dict[str, Any]:
     aci = make_aci(["/bin/true"])
-    lines = other_kernel(SCRIPT.format(rkt=str(checkout / "bin/rkt"), aci=str(aci)), MODULES)
+    upper = [
+        [
+            tars.directory(b"layer%d" % number),
+            tars.file(b"layer%d/%d" % (number, number), b""),
+            tars.file(b"top", b"%d\n" % number),
+        ]
+        for number in range(1, LAYERS)
+    ]
+    layers = make_layout(
+        layouts.base(busybox_rootfs / "bin/busybox"), *upper, Entrypoint=["/bin/busybox", "sh"]
+    )
+    script = SCRIPT.format(rkt=str(checkout / "bin/rkt"), aci=str(aci), layers=layers)
+    lines = other_kernel(script, MODULES)
     found = [json.loads(line) for line in lines if line.startswith("[")]
     assert len(found) == len(lines), "\n".join(lines)
     return dict(found)
@@ -98,6 +126,10 @@ def test_pods_live_and_end(told: dict[str, Any]) -> None:
     assert limits == [str(64 << 20), "50000 100000"]
     assert "cannot map owners: the pod runs without one" in told["tmpfs status"][1]
     assert told["tmpfs made"] == [0]
+
+    assert words(told["layers"]) == [str(LAYERS - 1), str(LAYERS - 1), "0"]
+    assert told["layers export"][0] == 0, told["layers export"]
+    assert told["layers exported"] == 2 * (LAYERS - 1)
 
     assert told["fly"][:2] == [0, "fly\n"]
     mapped, pid = told["enter"][1].splitlines()
