@@ -12,10 +12,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from fixtures import registries
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fixtures.acbuild import Acbuild
+    from fixtures.httpsserver import Authority
+    from fixtures.registries import Docker
 
 pytestmark = [
     pytest.mark.usefixtures("root"),
@@ -131,4 +135,39 @@ def test_systemd_nspawn_is_for_root(acbuild: Acbuild) -> None:
         said = call("run", "--engine=systemd-nspawn", "--", "id", code=1).stderr
         assert "works for root only" in said
         assert "--engine=native" in said
+    call("end")
+
+
+def test_an_ordinary_user_pushes_with_a_login_of_their_own(
+    acbuild: Acbuild, docker_registry: Docker, authority: Authority
+) -> None:
+    """What root has in auth.d and certs.d for itself alone is not there; what all may read is."""
+    call = user(acbuild, SUBORDINATE)
+    etc = acbuild.directory / "etc"
+    certificates = etc / "certs.d" / docker_registry.host
+    certificates.mkdir(parents=True)
+    (etc / "auth.d").mkdir()
+    secret = etc / "auth.d/roots.json"
+    secret.write_text("{ only root reads this")
+    key = certificates / "client.key"
+    key.write_text("nor this")
+    for path in (secret, key):
+        path.chmod(0o600)
+    (certificates / "client.cert").write_bytes(authority.certificate.read_bytes())
+    (certificates / "ca.crt").write_bytes(authority.bundle.read_bytes())
+    flags = [f"--local-config={etc}", "--system-config=/nonexistent"]
+    name = f"docker://{docker_registry.host}/a"
+    call("begin", "./tree")
+    call("set-name", "example.com/user")
+    call("run", "--", "sh", "-c", "echo > /f; chown 33:44 /f")
+    assert "wants credentials" in call(*flags, "push", name, code=1).stderr
+    login = registries.write_login(acbuild.directory / ".docker", docker_registry.host)
+    shutil.chown(login / "config.json", USER)
+    digest = call(*flags, "push", name).stdout
+    call("write", "out.aci")
+    assert call(*flags, "--from=out.aci", "push", name).stdout == digest
+    call("end")
+    call(*flags, "begin", f"{name}@{digest.strip()}")
+    status = (acbuild.rootfs / "f").stat()
+    assert (status.st_uid, status.st_gid) == (200_032, 200_043)
     call("end")
