@@ -106,20 +106,19 @@ def capabilities(_directory: str) -> Finding:
 
 
 def kernel(_directory: str) -> Finding:
+    """Whether it has the newest of the system calls without which no pod runs."""
+    import errno
+
+    from linux.mount import api
+
     release = os.uname().release
-    numbers = tuple(int(part) for part in release.split("-")[0].split(".")[:2] if part.isdigit())
-    if numbers >= (5, 12):
-        return Finding("kernel", OK, f"Linux {release}")
-    if numbers >= (4, 18):
-        return Finding(
-            "kernel",
-            WARN,
-            f"Linux {release}: older ways are taken",
-            "5.12 or later has the safer system calls",
-        )
-    return Finding(
-        "kernel", FAIL, f"Linux {release} is too old", "Linux 5.12 or later is wanted, 4.18 needed"
-    )
+    try:
+        api.mount_setattr(-1)
+    except OSError as error:
+        if error.errno == errno.ENOSYS:
+            text = f"Linux {release} is too old: it has no mount_setattr(2), and no pod runs"
+            return Finding("kernel", FAIL, text, "use Linux 5.12 or later")
+    return Finding("kernel", OK, f"Linux {release}")
 
 
 def kernel_namespaces(_directory: str) -> Finding:

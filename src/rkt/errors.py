@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+
+_HINTS = {
+    errno.ENOSPC: "`rkt gc` and `rkt image gc` make room",
+    errno.ENOSYS: "pods need Linux 5.12 or later: see `rkt doctor`",
+}
+
 
 class RktError(Exception):
     """A failure that the user can read.
@@ -22,3 +29,9 @@ def one_line(error: BaseException) -> str:
     if isinstance(error, OSError) and error.strerror:
         return error.strerror if error.filename is None else f"{error.filename}: {error.strerror}"
     return str(error) or type(error).__name__
+
+
+def hint_for(error: BaseException) -> str:
+    """What to do about an error in the life of a pod, "" if nobody knows."""
+    known = _HINTS.get(error.errno or 0) if isinstance(error, OSError) else getattr(error, "hint", None)
+    return known or ""

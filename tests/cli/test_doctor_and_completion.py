@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -10,11 +14,10 @@ import pytest
 from linux import probes
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from conftest import Rkt
 
 pytestmark = pytest.mark.usefixtures("root")
+CHECKOUT = Path(__file__).parent.parent.parent
 
 
 def test_doctor_tells_all_probes_and_the_keys(rkt: Rkt) -> None:
@@ -41,8 +44,6 @@ def test_doctor_counts_trusted_keys(rkt: Rkt) -> None:
 
 def test_doctor_exits_with_254_if_anything_fails(rkt: Rkt, tmp_path: Path) -> None:
     # Without network administration no pod gets a network.
-    import subprocess
-
     done = subprocess.run(
         [
             "setpriv",
@@ -57,6 +58,43 @@ def test_doctor_exits_with_254_if_anything_fails(rkt: Rkt, tmp_path: Path) -> No
 
     failed = [finding["name"] for finding in json.loads(done.stdout) if finding["status"] == "fail"]
     assert (done.returncode, "capabilities" in failed, "network-links" in failed) == (254, True, True)
+
+
+# What runs behind it finds no system call of number ARGV[1] or later: what they are is the same everywhere.
+OLD_KERNEL = """
+import os, struct, sys
+from linux import seccomp
+steps = ((0x20, 0, 0, 0), (0x35, 0, 1, int(sys.argv[1])), (0x06, 0, 0, 0x50026), (0x06, 0, 0, 0x7FFF0000))
+seccomp.install(b"".join(struct.pack("=HBBI", *step) for step in steps))
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+MOUNT_SETATTR, LANDLOCK = 442, 444
+
+
+def on_a_kernel_without(number: int, *argv: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", OLD_KERNEL, str(number), *argv],
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(CHECKOUT / "src")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.needs("namespaces", "overlay")
+@pytest.mark.parametrize("flavour", ["native", "fly"])
+def test_the_oldest_kernel_is_the_one_that_doctor_tells(rkt: Rkt, true_aci: Path, flavour: str) -> None:
+    net = "host" if flavour == "fly" else "none"
+    run = rkt.argv("--insecure-options=image", "run", f"--stage1-name={flavour}", f"--net={net}", true_aci)
+    doctor = rkt.argv("doctor", "--format={status} {name}")
+
+    assert on_a_kernel_without(LANDLOCK, *run).returncode == 0
+    assert "ok kernel\nok namespaces" in on_a_kernel_without(LANDLOCK, *doctor).stdout
+    failed = on_a_kernel_without(MOUNT_SETATTR, *run)
+    assert failed.returncode == 254
+    assert "Function not implemented\nhint: pods need Linux 5.12 or later" in failed.stderr
+    assert "Errno" not in failed.stderr
+    assert "fail kernel\n" in on_a_kernel_without(MOUNT_SETATTR, *doctor).stdout
 
 
 def test_a_wrong_template_is_refused_before_anything_is_tried(rkt: Rkt) -> None:

@@ -198,7 +198,7 @@ def test_on_a_full_disk_a_detached_pod_says_why_it_does_not_start(rkt: Rkt, true
         rkt("status", "--wait", uuid)
         subprocess.run(["dd", "if=/dev/zero", f"of={data}/full"], check=False, capture_output=True)
         failed = rkt("restart", uuid, code=254).stderr
-        assert re.fullmatch(rf"restart: {data}/pods/run/\S+: No space left on device\n", failed)
+        assert re.match(rf"restart: {data}/pods/run/\S+: No space left on device\nhint: `rkt gc` and", failed)
         assert rkt("list", "--no-legend").stdout.startswith(uuid[:8])
         rkt("rm", uuid)
     finally:

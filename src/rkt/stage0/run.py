@@ -6,7 +6,7 @@ import os
 import time
 
 from appc import jsonfield
-from rkt.errors import RktError, one_line
+from rkt.errors import RktError, hint_for, one_line
 from rkt.pods import phases
 from rkt.stage1 import flavours
 
@@ -34,7 +34,12 @@ def run(pod: Pod, invocation: Invocation) -> int:
 
         local = "host" in invocation.net or pod.read_text(flavours.FLAVOUR_FILE) == "fly"
         pods.register(pod.path, pod.uuid, invocation.mds_token, local=local)
-    return flavours.of_pod(pod).run(invocation, pod.fd)
+    try:
+        return flavours.of_pod(pod).run(invocation, pod.fd)
+    except OSError as error:
+        if hint := hint_for(error):
+            raise RktError(one_line(error), hint=hint) from error
+        raise
 
 
 def run_detached(pod: Pod, invocation: Invocation) -> None:
@@ -75,8 +80,8 @@ def _supervise(pod: Pod, invocation: Invocation, report: int) -> NoReturn:
             os.dup2(null, fd)
         code = run(pod, invocation)
     except Exception as error:  # noqa: BLE001  the edge of a process: whoever waits shows it
-        hint = getattr(error, "hint", None)
-        os.write(report, jsonfield.encode({"message": one_line(error), "hint": hint})[: 1 << 15])
+        told = {"message": one_line(error), "hint": hint_for(error) or None}
+        os.write(report, jsonfield.encode(told)[: 1 << 15])
     finally:
         os._exit(code)
 

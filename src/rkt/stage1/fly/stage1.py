@@ -15,7 +15,7 @@ from appc import jsonfield
 from linux import cgroups, libc, namespaces, process
 from linux.bare import signal
 from linux.paths import Root
-from rkt.errors import RktError
+from rkt.errors import RktError, hint_for, one_line
 from rkt.stage1 import confine, confinement, stub
 from rkt.stage1.fly import output, rootfs
 from rkt.stage1.native import files, plan
@@ -203,8 +203,7 @@ class _Run:
                 self._pre_start()
             confine.confine_lightly(self.programs["main"])
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody else would tell it
-            hint = getattr(error, "hint", None) or ""
-            os.write(tell, f"{str(error) or type(error).__name__}\0{hint}".encode("utf-8", "replace"))
+            os.write(tell, f"{one_line(error)}\0{hint_for(error)}".encode("utf-8", "replace"))
         finally:
             os._exit(254)
 
@@ -271,7 +270,7 @@ class _Run:
                 confine.forbid_imports()
                 confine.confine_lightly(self.programs["post-stop"])
             except Exception as error:  # noqa: BLE001 - whatever it is, nobody else would tell it
-                os.write(2, f"{self.app.name}: {str(error) or type(error).__name__}\n".encode())
+                os.write(2, f"{self.app.name}: {one_line(error)}\n".encode())
             finally:
                 os._exit(COULD_NOT_START)
         os.waitpid(handler, 0)

@@ -15,7 +15,7 @@ import os
 from linux import capabilities, cgroups, libc, loopback, namespaces
 from linux.bare import signal
 from linux.named_tuple import NamedTuple
-from rkt.errors import one_line
+from rkt.errors import hint_for, one_line
 from rkt.stage1 import confinement, stub
 from rkt.stage1.native import messages, rootfs
 
@@ -60,7 +60,7 @@ def main(setup: PodSetup, parent: Socket) -> NoReturn:
         messages.send(parent, "built")
         _idle()
     except Exception as error:  # noqa: BLE001 - whatever it is, the parent tells the user
-        messages.send(parent, "failed", one_line(error), getattr(error, "hint", None) or "")
+        messages.send(parent, "failed", one_line(error), hint_for(error))
     finally:
         os._exit(254)
 
