@@ -121,8 +121,9 @@ class Acbuild(Program):
         first = ALIASES.get(words[0], words[0])
         names = {verb.name.split(" ")[0] for verb in self.verbs}
         if first not in names:
-            old = [name for name in _FIRST_NAMES if first and name.startswith(first) and name in names]
-            first = old[0] if len(old) == 1 else first
+            known = (*_FIRST_NAMES, *ALIASES)
+            old = {ALIASES.get(name, name) for name in known if first and name.startswith(first)}
+            first = old.pop() if len(old) == 1 else first
         second = ["remove" if word == "rm" else word for word in words[1:2]]
         return super().find([first, *second, *words[2:]])
 

@@ -80,10 +80,16 @@ def test_the_table_of_edits_is_that_of_verbs() -> None:
         ("cat", "cat-manifest"),
         ("set-n", "set-name"),
         ("b", "begin"),
+        ("set-w", "set-working-directory"),
     ],
 )
 def test_prefixes_of_old_scripts(word: str, name: str) -> None:
     assert PROGRAM.find([word])[0].name == name
+
+
+def test_prefixes_of_other_names() -> None:
+    assert PROGRAM.find(["vol", "add"])[0].name == "mount add"
+    assert PROGRAM.find(["vol", "rm"])[0].name == "mount remove"
 
 
 @pytest.mark.parametrize("word", ["c", "l", "set-", "x", ""])
