@@ -184,7 +184,8 @@ def _aci(
     from acbuild.write import Output, write
 
     path = f"{directory}/image.aci"
-    write(build, Output(path, unnamed=not named), warn=warn)
+    # What becomes a layer is compressed as one.
+    write(build, Output(path, compression="gzip" if named else "none", unnamed=not named), warn=warn)
     return path
 
 

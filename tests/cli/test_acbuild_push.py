@@ -120,6 +120,36 @@ def test_plain_http_needs_a_word(acbuild: Acbuild, place: Path, open_registry: D
     (place / "etc/registries.d").mkdir()
     (place / "etc/registries.d/a.json").write_text(json.dumps(rule | {"plainHttp": True}))
     acbuild(*configured(place), "push", name)
+    (place / "script").write_text(f"begin\ncopy file /file\npush {name}\n")
+    assert acbuild(*configured(place), "script", "script").stdout.startswith("sha256:")
+
+
+@pytest.mark.usefixtures("root")
+def test_an_authority_of_ones_own_for_acis(
+    acbuild: Acbuild, place: Path, acserver: Acserver, signing_key: SigningKey, authority: Authority, rkt: Rkt
+) -> None:
+    """What certs.d has for the host lets push, discovery and download through; the system has nothing."""
+    stranger = {"SSL_CERT_FILE": str(authority.other_certificate)}
+    login(
+        place,
+        rktKind="auth",
+        domains=["localhost"],
+        type="basic",
+        credentials={"user": USER, "password": PASSWORD},
+    )
+    begin(acbuild, "appc")
+    acbuild("write", "app.aci")
+    acbuild("end")
+    signing_key.sign(place / "app.aci")
+    words = [*configured(place), "--from=app.aci", "push", "localhost/app"]
+    assert "certificate is not accepted" in acbuild(*words, environment=stranger, code=1).stderr
+    for etc in (place / "etc", rkt.directory / "etc"):
+        (etc / "certs.d/localhost").mkdir(parents=True)
+        shutil.copy(authority.bundle, etc / "certs.d/localhost/ca.crt")
+    acbuild(*words, environment=stranger)
+    assert len(acserver.images()) == 1
+    rkt("trust", "--prefix=localhost/app", "--skip-fingerprint-review", environment=stranger)
+    assert rkt("fetch", "--no-store", "localhost/app", environment=stranger).stdout.startswith("sha512-")
 
 
 @pytest.mark.usefixtures("root")
