@@ -85,7 +85,7 @@ FLAGS = (
     GlobalFlag("modify-oci", "FILE", "apply the command to this OCI image, in place"),
     GlobalFlag("modify", "FILE", "as --modify-appc, for old scripts", hidden=True),
     GlobalFlag("store", "DIR", "rkt's data directory, to look for images in (default: /var/lib/rkt)"),
-    GlobalFlag("system-config", "DIR", "rkt's system configuration: keys, logins, registries (default: /usr/lib/rkt)"),
+    GlobalFlag("system-config", "DIR", "rkt's system configuration: keys, logins (default: /usr/lib/rkt)"),
     GlobalFlag("local-config", "DIR", "rkt's local configuration (default: /etc/rkt)"),
     GlobalFlag("debug", "", "say more: the trail of causes of an error, and timings"),
     GlobalFlag("color", "WHEN", "colour messages: auto, always, never (default: auto)"),
