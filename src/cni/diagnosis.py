@@ -12,6 +12,7 @@ from cni import config, state
 from cni.errors import CniError
 from cni.fields import Fields
 from cni.types.version import LATEST
+from linux import probes
 from linux.probes import FAIL, OK, WARN, Finding
 
 TYPE_CHECKING = False
@@ -44,7 +45,7 @@ def networks(found: Sequence[NetworkConfig], runtime: Runtime) -> list[Finding]:
     """Each network: its plugins and their IPAM plugins, what they need of the kernel, whether it is ready."""
     wanted = sorted({kind for each in found for kind in _kinds(each)})
     missing = _missing_kinds(wanted)
-    filters = _nftables_problem() if any(_wants_nftables(each) for each in found) else ""
+    filters = probes.one("nftables", "/") if any(_wants_nftables(each) for each in found) else None
     findings = []
     for each in found:
         bad = [Finding(each.name, FAIL, str(problem), _remedy(problem)) for problem in runtime.problems(each)]
@@ -52,8 +53,8 @@ def networks(found: Sequence[NetworkConfig], runtime: Runtime) -> list[Finding]:
             if kind in missing:
                 module = _MODULES.get(kind, kind)
                 bad.append(Finding(each.name, FAIL, f"this kernel has no {kind} links", f"modprobe {module}"))
-        if filters and _wants_nftables(each):
-            bad.append(Finding(each.name, FAIL, f"nftables: {filters}", "modprobe nf_tables"))
+        if filters is not None and filters.status != OK and _wants_nftables(each):
+            bad.append(Finding(each.name, filters.status, f"nftables: {filters.text}", filters.remedy))
         if any(plugin.type == "tap" for plugin in each.plugins) and not os.path.exists(_TUN):
             bad.append(Finding(each.name, FAIL, f"{_TUN} is missing", "modprobe tun"))
         if not bad:
@@ -167,24 +168,6 @@ def _missing_kinds(kinds: Sequence[str]) -> frozenset[str]:
         return frozenset(process.fork_and_read(attempt).decode().split())
     except (OSError, RuntimeError):
         return frozenset()  # not allowed to try: nothing is known against it
-
-
-def _nftables_problem() -> str:
-    from linux import namespaces, process
-    from linux.netlink.nftables import listing
-    from linux.netlink.socket import NETFILTER, Socket
-
-    def attempt() -> bytes:
-        namespaces.unshare(namespaces.NEWNET)
-        with Socket(NETFILTER) as socket:
-            listing.generation(socket)
-        return b""
-
-    try:
-        process.fork_and_read(attempt)
-    except (OSError, RuntimeError) as failed:
-        return str(getattr(failed, "strerror", None) or failed)
-    return ""
 
 
 def available(directories: Iterable[str]) -> tuple[list[NetworkConfig], list[str]]:

@@ -32,9 +32,6 @@ _NEEDED = (
     "CAP_SYS_CHROOT",
     "CAP_SYS_PTRACE",
 )
-_NETLINK_NETFILTER = 12
-# A netlink message that asks nf_tables for its generation: length, type, REQUEST, sequence, port, nfgenmsg.
-_GET_GENERATION = (20, (10 << 8) | 16, 1, 1, 0, 0)
 _PROC_NAMESPACES = ("mnt", "uts", "ipc", "pid", "net", "user", "cgroup")
 
 
@@ -226,29 +223,31 @@ def landlock(_directory: str) -> Finding:
 
 
 def nftables(_directory: str) -> Finding:
-    reason = _attempt(_ask_nftables)
+    reason = _attempt(_masquerade)
     if not reason:
-        return Finding("nftables", OK, "the kernel answers")
+        return Finding("nftables", OK, "the kernel masquerades")
     return Finding(
         "nftables",
         FAIL,
-        f"the kernel does not answer: {reason}",
-        "modprobe nf_tables; masquerade and ports need it",
+        f"cannot masquerade: {reason}",
+        "modprobe nf_tables nft_chain_nat nft_masq; networks and ports need them",
     )
 
 
-def _ask_nftables() -> None:
-    import socket
-    import struct
+def _masquerade() -> None:
+    """A rule in a network namespace that ends with this child."""
+    from linux.netlink.nftables import expressions, objects
+    from linux.netlink.nftables.transaction import Transaction
+    from linux.netlink.socket import NETFILTER, Socket
 
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, _NETLINK_NETFILTER) as asking:
-        asking.settimeout(2)
-        asking.send(struct.pack("=IHHIIBBH", *_GET_GENERATION, 0, 0))
-        answer = asking.recv(4096)
-    kind = struct.unpack_from("=IH", answer)[1]
-    if kind == 2:  # NLMSG_ERROR
-        number = -struct.unpack_from("=i", answer, 16)[0]
-        raise OSError(number, os.strerror(number))
+    namespaces.unshare(namespaces.NEWNET)
+    family, hook, priority = objects.INET, objects.POSTROUTING, objects.SRCNAT
+    with Socket(NETFILTER) as socket:
+        Transaction(
+            objects.add_table(family, "probe"),
+            objects.add_base_chain(family, "probe", "out", kind="nat", hook=hook, priority=priority),
+            objects.add_rule(family, "probe", "out", expressions.masquerade()),
+        ).commit(socket)
 
 
 def bridges(_directory: str) -> Finding:
@@ -259,27 +258,14 @@ def bridges(_directory: str) -> Finding:
 
 
 def _make_links() -> None:
-    """A bridge and a veth pair in a network namespace that ends with this child (RTM_NEWLINK by hand)."""
-    import socket
-    import struct
+    """A bridge and a veth pair in a network namespace that ends with this child."""
+    from linux.netlink import batch, link
+    from linux.netlink.socket import ROUTE, Socket
 
     namespaces.unshare(namespaces.NEWNET)
-
-    def attribute(kind: int, data: bytes) -> bytes:
-        padding = -len(data) % 4
-        return struct.pack("=HH", 4 + len(data), kind) + data + b"\0" * padding
-
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as asking:
-        asking.settimeout(2)
-        for number, kind in enumerate((b"bridge", b"veth"), start=1):
-            body = struct.pack("=BxHiII", 0, 0, 0, 0, 0)
-            body += attribute(3, b"probe%d\0" % number)  # IFLA_IFNAME
-            body += attribute(18, attribute(1, kind))  # IFLA_LINKINFO, IFLA_INFO_KIND
-            # RTM_NEWLINK; REQUEST | ACK | CREATE | EXCL
-            asking.send(struct.pack("=IHHII", 16 + len(body), 16, 0x605, number, 0) + body)
-            error = -struct.unpack_from("=i", asking.recv(4096), 16)[0]
-            if error:
-                raise OSError(error, f"{kind.decode()}: {os.strerror(error)}")
+    with Socket(ROUTE) as socket:
+        batch.commit(socket, link.create_bridge("probe0"))
+        batch.commit(socket, link.create_veth("probe1", "probe2"))
 
 
 def gpgv(_directory: str) -> Finding:

@@ -44,6 +44,7 @@ def test_every_probe_gives_one_finding_of_its_name(tmp_path: Path) -> None:
         ("capabilities", "fail"),
         ("namespaces", "fail"),
         ("network-links", "fail"),
+        ("nftables", "fail"),
         ("overlay", "warn"),
         ("idmapped-mounts", "warn"),
         ("clock", "ok"),
