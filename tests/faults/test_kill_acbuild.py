@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from conftest import Rkt
     from fixtures.acbuild import Acbuild
+    from fixtures.registries import Docker
 
 SAMPLES = 6
 pytestmark = [
@@ -205,3 +206,21 @@ def test_a_killed_script_leaves_nothing_for_long(acbuild: Acbuild, tree: Path, s
         left = [name for name in os.listdir(acbuild.directory) if name not in ("s.acb", "s.aci", "tree")]
         assert left == []
         assert mounts(acbuild.directory) == []
+
+
+def test_a_killed_push_leaves_the_build_as_it_was(
+    acbuild: Acbuild, tree: Path, samples: int, open_registry: Docker
+) -> None:
+    """And a registry that takes the same push again."""
+    acbuild("begin", "--build-mode=oci")
+    acbuild("copy", "tree", "/tree")
+    written = acbuild("write", "out.tar").stdout
+    words = ("push", "--insecure", f"docker://{open_registry.host}/app")
+    digest = acbuild(*words).stdout
+    for place in positions(count_of(acbuild, *words), samples):
+        other = (*words[:2], f"docker://{open_registry.host}/app-{place}")
+        traced(acbuild.argv(*other), f"--at={place}", "--action=kill-tree")
+        assert acbuild("write", "--overwrite", "out.tar").stdout == written
+        assert acbuild(*other).stdout == digest
+    acbuild("end")
+    assert mounts(acbuild.directory) == []
