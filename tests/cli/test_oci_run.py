@@ -99,7 +99,9 @@ def test_whiteouts_and_opaque_directories(
     assert "stays" in " ".join(said(rkt, "layout", "--exec=/bin/ls", "--", "/opt"))
 
 
-def test_user_environment_directory_and_volumes(rkt: Rkt, make_layout: MakeLayout, busybox: Path) -> None:
+def test_user_environment_directory_and_volumes(
+    rkt: Rkt, make_layout: MakeLayout, busybox: Path, tmp_path: Path
+) -> None:
     script = "id; pwd; echo $A; ls -n /srv | tail -1 | cut -c1-30; echo x > /srv/new && cat /srv/new"
     image = make_layout(
         base(busybox), CHANGES[0], Cmd=["/bin/sh", "-c", script], User="www", WorkingDir="/opt",
@@ -121,6 +123,12 @@ def test_user_environment_directory_and_volumes(rkt: Rkt, make_layout: MakeLayou
     shown = json.loads(rkt("image", "inspect", "--format=json", "layout").stdout)
     assert shown["stop_signal"] == "SIGINT"
     assert shown["volumes"] == {"volume-srv": "/srv"}
+
+    rkt("image", "convert", "layout", tmp_path / "out.aci")
+    rkt("image", "convert", tmp_path / "out.aci", f"oci:{tmp_path}/back:v1")
+    rkt(ANY, "fetch", f"oci:{tmp_path}/back:v1")
+    back = json.loads(rkt("image", "inspect", "--format=json", "back").stdout)
+    assert (back["stop_signal"], back["volumes"]) == ("SIGINT", {"volume-srv": "/srv"})
 
 
 def test_groups_of_the_images_user(rkt: Rkt, make_layout: MakeLayout, busybox: Path) -> None:
