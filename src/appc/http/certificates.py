@@ -8,10 +8,10 @@ its own directory holds: one that it redirects to is another host.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from appc.settings.files import ConfigError
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     import ssl
     from collections.abc import Mapping, Sequence
