@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from console.verbs import Program, Verb
 
 EXAMPLES = """\
-  rkt completion bash > /etc/bash_completion.d/rkt
-  rkt completion zsh > /usr/share/zsh/vendor-completions/_rkt
-  rkt completion fish > /etc/fish/completions/rkt.fish
+  PROGRAM completion bash > /etc/bash_completion.d/PROGRAM
+  PROGRAM completion zsh > /usr/share/zsh/vendor-completions/_PROGRAM
+  PROGRAM completion fish > /etc/fish/completions/PROGRAM.fish
 """
 # Answers that tell the shell to complete by itself.
 FILES, DIRECTORIES = ":files", ":directories"

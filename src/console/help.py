@@ -106,12 +106,16 @@ def verb_page(program: Program, verb: Verb, module: ModuleType) -> str:
     for title, actions in groups(parser):
         lines += ["", f"{title}:"]
         lines += _columns([(spelling(action), help_text(action)) for action in actions])
-    examples = getattr(module, "EXAMPLES", "").rstrip()
-    if examples:
-        lines += ["", "Examples:", examples]
+    if shown := examples(program, module).rstrip():
+        lines += ["", "Examples:", shown]
     if program.flags:
         lines += ["", f"Global flags: see `{program.name} help`."]
     return "\n".join(lines) + "\n"
+
+
+def examples(program: Program, module: ModuleType) -> str:
+    """The examples of a verb; in those of a module that programs share, PROGRAM is the program's name."""
+    return str(getattr(module, "EXAMPLES", "")).replace("PROGRAM", program.name)
 
 
 def usage(program: Program, verb: Verb, parser: argparse.ArgumentParser) -> str:

@@ -87,7 +87,7 @@ def page(program: Program, verb: Verb) -> str:
         f"0 on success, {program.failure} on failure.",
         *([f"See also {_text(program.name)} help exit\\-codes."] if program.topics else []),
         ".SH EXAMPLES",
-        *_literal(getattr(module, "EXAMPLES", "")),
+        *_literal(help_texts.examples(program, module)),
     ]
     if verb.name:
         lines += [".SH SEE ALSO", _see_also(program, verb)]

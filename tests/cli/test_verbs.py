@@ -55,7 +55,7 @@ def test_the_module_of_a_verb_is_there_and_complete(program: Program, verb: Verb
 @pytest.mark.parametrize(("program", "verb"), VERBS)
 def test_the_examples_of_a_verb_are_its_own_and_parse(program: Program, verb: Verb) -> None:
     module = verb.load()
-    lines = [line for line in module.EXAMPLES.splitlines() if line.strip()]
+    lines = [line for line in help_texts.examples(program, module).splitlines() if line.strip()]
     assert lines, "no examples"
     own = 0
     for line in lines:

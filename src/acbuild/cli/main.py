@@ -72,7 +72,7 @@ VERBS = (
     Verb("cat-manifest", "acbuild.cli.cat_manifest", "print the manifest", _IMAGE),
     Verb("version", "acbuild.cli.version", "show the version", "Other"),
     Verb("help", "acbuild.cli.help", "explain a command", "Other"),
-    Verb("completion", "acbuild.cli.completion", "print a completion script for a shell", "Other"),
+    Verb("completion", "console.completion", "print a completion script for a shell", "Other"),
     Verb("__complete", "console.complete", "answer a completion script", "Other", hidden=True),
 )
 

@@ -21,7 +21,9 @@ VERBS = (
     Verb("sign", "appc.cli.sign", "sign an image with gpg"),
     Verb("discover", "appc.cli.discover", "find out where images can be downloaded"),
     Verb("version", "appc.cli.version", "show the version"),
+    Verb("completion", "console.completion", "print a completion script for a shell"),
     Verb("help", "appc.cli.help", "explain a command"),
+    Verb("__complete", "console.complete", "answer a completion script", hidden=True),
 )
 
 

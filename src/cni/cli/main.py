@@ -22,7 +22,7 @@ VERBS = (
     Verb("networks", "cni.cli.networks", "show the networks that are configured", _LOOKING),
     Verb("attachments", "cni.cli.attachments", "show what is on which network", _LOOKING),
     Verb("version", "cni.cli.version", "show the versions that this tool, or a plugin, speaks", _LOOKING),
-    Verb("completion", "cni.cli.completion", "print a completion script for a shell", _TOOL),
+    Verb("completion", "console.completion", "print a completion script for a shell", _TOOL),
     Verb("help", "cni.cli.help", "explain a command", _TOOL),
     Verb("__complete", "console.complete", "list completions of a command line", _TOOL, hidden=True),
     Verb("__man", "console.man", "write the man pages", _TOOL, hidden=True),
