@@ -27,6 +27,8 @@ class Layout:
         #: Every name seen or implied as a parent; whether it is a directory.
         self._names: dict[bytes, bool] = {}
         self._explicit: set[bytes] = set()
+        self._bytes = 0
+        self._most_bytes = limits.names
         self._parent = b""
         self.problems: list[str] = []
         self.has_manifest = False
@@ -52,6 +54,7 @@ class Layout:
             self._explicit.add(name)
         else:
             names[name] = False
+        self._keep(name)
         parent = name[: name.rfind(b"/")]
         if parent != self._parent:
             self._walk_up(parent, name)
@@ -77,9 +80,18 @@ class Layout:
                     self.problem(f"{shown(name)}: its parent {shown(parent)} is no directory")
                 return
             names[parent] = True
+            self._keep(parent)
             parent = parent[: parent.rfind(b"/")]
         self.has_rootfs = True
         names.setdefault(ROOTFS, True)
+
+    def _keep(self, name: bytes) -> None:
+        """Count what the names take of memory: all are kept, those of implied directories too."""
+        self._bytes += len(name)
+        if self._bytes > self._most_bytes:
+            raise LimitExceeded(f"names of more than {self._most_bytes} bytes together")
+        if len(self._names) > self._limits.entries + 1:  # and the rootfs
+            raise LimitExceeded(f"more than {self._limits.entries} files and directories")
 
     def _hard_link(self, entry: Entry) -> None:
         target = entry.target

@@ -28,6 +28,13 @@ class Limits(NamedTuple):
     #: What a decompressor may allocate: xz -9 needs 65 MiB, zstd --ultra -22 needs 128 MiB.
     memory: int = 128 * MIB
 
+    @property
+    def names(self) -> int:
+        """Bytes of all names together, those of directories that are only implied included: 128 for each
+        entry. A name of 4 KB with 250 directories in it implies half a megabyte.
+        """
+        return self.entries * 128
+
 
 DEFAULT = Limits()
 #: What users may change: `images.d` of rkt, `--limit` of actool. What reading takes of memory is not among

@@ -7,7 +7,8 @@ import io
 import pytest
 
 from appc.aci import reader, validate
-from appc.aci.errors import InvalidArchive
+from appc.aci.errors import InvalidArchive, LimitExceeded
+from appc.aci.limits import Limits
 from fixtures import tars
 
 
@@ -34,6 +35,15 @@ def problems(data: bytes) -> list[str]:
 )
 def test_valid(data: bytes) -> None:
     assert problems(data) == []
+
+
+def test_implied_directories_are_bounded_too() -> None:
+    deep = [tars.file(b"rootfs/%d/" % number + b"d/" * 200 + b"f") for number in range(11)]
+    long = [tars.file(b"rootfs/" + b"%04d" % number * 900) for number in range(70)]
+    for entries, told in ((deep, "more than 2000 files and directories"), (long, "names of more than 256000")):
+        with pytest.raises(LimitExceeded, match=told):
+            reader.read(io.BytesIO(tars.image(*entries)), limits=Limits(entries=2000))
+        reader.read(io.BytesIO(tars.image(*entries[:9])), limits=Limits(entries=2000))
 
 
 @pytest.mark.parametrize(
