@@ -54,7 +54,7 @@ class Parser(argparse.ArgumentParser):
             message = f"unknown flag: {unknown[0]}"
             hint = near(unknown[0], self._option_string_actions, "`{}`")
         elif message.startswith("unrecognized"):
-            message = f"unexpected argument: {words[0] if words else repr(message[24:])}"
+            message = f"unexpected argument: {words[0] if words else 'an empty one'}"
         elif message.startswith("the following arguments are required: "):
             message = "missing argument: " + message.removeprefix("the following arguments are required: ")
         raise UsageError(message, hint=hint or f"see `{self.prog} --help`")

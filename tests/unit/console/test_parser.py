@@ -99,6 +99,12 @@ def test_an_argument_too_many_is_named(argv: list[str]) -> None:
         Parser("prog verb").parse(argv)
 
 
+@pytest.mark.parametrize("argv", [[""], ["\n"], [" ", ""]])
+def test_an_argument_too_many_may_be_empty(argv: list[str]) -> None:
+    with pytest.raises(UsageError, match=r"^unexpected argument: an empty one$"):
+        Parser("prog verb").parse(argv)
+
+
 def test_help_is_found_before_missing_arguments() -> None:
     made = Parser("prog verb")
     made.add_argument("needed")
