@@ -6,6 +6,7 @@ Needs root. What a peer's absence leaves out is left out of the tables, never gu
 from __future__ import annotations
 
 import argparse
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -33,6 +34,7 @@ def main() -> int:
         "cni": lambda directory: plugins.run(directory, options.rounds),
         "build": lambda directory: build.run(directory, options.rounds),
     }
+    subprocess.run([Path(__file__).parent.parent / "quickstart.d/bundle"], check=True)
     for name in options.what or benches:
         with tempfile.TemporaryDirectory(prefix="rkt-bench-", dir="/var/tmp") as directory:
             sys.stdout.write(benches[name](Path(directory)) + "\n\n")

@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 CHECKOUT = Path(__file__).parent.parent
-SCRIPTS = ("bin/rkt", "bin/actool", "bin/cnitool", "quickstart.d/private-root", "quickstart.d/publish")
+SCRIPTS = (
+    *("bin/rkt", "bin/actool", "bin/cnitool"),
+    *("quickstart.d/bundle", "quickstart.d/private-root", "quickstart.d/publish"),
+)
 
 
 def program(name: str) -> str:

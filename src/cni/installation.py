@@ -29,6 +29,10 @@ import sys
 gc.set_threshold(20_000)
 sys.path.insert(0, {root!r})
 
+from linux import bundle
+
+bundle.use(sys.path[0])
+
 from cni.plugin import main
 
 os._exit(main(os.path.basename(sys.argv[0]), sys.argv[1:]))
