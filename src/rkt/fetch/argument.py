@@ -76,7 +76,7 @@ def _is_path(text: str) -> bool:
 
 
 def _image_file(text: str, scheme: str) -> Source | None:
-    """``oci:PATH[:NAME][@DIGEST]``; None for what can only be the name of an image called ``oci``."""
+    """``oci:PATH[:NAME][@DIGEST]``; None for what may be a version of an image called ``oci``."""
     rest = text[len(scheme) + 1 :]
     rest, at, digest = rest.partition("@sha")
     digest = "sha" + digest if at else ""
@@ -84,8 +84,8 @@ def _image_file(text: str, scheme: str) -> Source | None:
     while path and not os.path.exists(path) and ":" in path:
         path = path.rpartition(":")[0]
     if not os.path.exists(path):
-        path = rest.partition(":")[0]
-        if not path.startswith(("/", ".")):
+        path, colon, _ = rest.partition(":")
+        if not colon and "/" not in path and not path.startswith(".") and not path.endswith(".tar"):
             return None
     return Source(_FILES[scheme], text, path, inside=rest[len(path) + 1 :], digest=digest)
 
