@@ -232,6 +232,12 @@ def test_a_script_that_fails_says_where_and_leaves_nothing(acbuild: Acbuild) -> 
         assert os.listdir(acbuild.directory) == ["s.acb"]
 
 
+@pytest.mark.parametrize("content", [b"begin\nset-name a\0b\n", b"\xff\xfe"])
+def test_a_script_that_is_no_text_is_not_begun(acbuild: Acbuild, content: bytes) -> None:
+    (acbuild.directory / "s.acb").write_bytes(content)
+    assert "s.acb: is no text" in acbuild("script", "s.acb", code=1).stderr
+
+
 def test_a_script_in_a_script_works_on_the_same_build(acbuild: Acbuild) -> None:
     (acbuild.directory / "inner.acb").write_text("label add channel inner\n")
     (acbuild.directory / "outer.acb").write_text(

@@ -45,11 +45,14 @@ def run(options: Options, out: Output) -> int:
     name = parse(options.argv).words[0]
     try:
         with open(name, encoding="utf-8") as file:
-            lines = script.parse(file.read(), name)
+            text = file.read()
     except FileNotFoundError:
         raise AcbuildError(f"no such file or directory: {name}") from None
     except UnicodeDecodeError:
         raise AcbuildError(f"{name}: is no text") from None
+    if "\0" in text:  # which no word of a command line can hold
+        raise AcbuildError(f"{name}: is no text")
+    lines = script.parse(text, name)
     outer = os.environ.get(script.NESTED)
     if outer:
         return _execute(options, out, name, lines, outer)
