@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pty
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -97,3 +98,45 @@ def test_s8_cve_2024_21626_three_descriptors_whatever_the_caller_had(
     entered = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, close_fds=False)
     rkt("stop", "--force", uuid)
     assert entered.stdout.splitlines() == ["0", "1", "2"], entered.stderr
+
+
+def test_p3_nobody_gets_into_what_joins_the_pod_before_it_is_confined(
+    rkt: Rkt, make_aci: MakeAci, attacks: str
+) -> None:
+    """An app may trace what is in its pod, and enter's process has rkt's memory and no filter at first."""
+    isolator = {"name": "os/linux/capabilities-retain-set", "value": {"set": ["CAP_SYS_PTRACE"]}}
+    image = make_aci([attacks, "intrude"], app={"isolators": [isolator]})
+    uuid = rkt(IMAGE, "run", "--detach", "--net=none", image).stdout.strip()
+    for _ in range(25):
+        rkt("enter", uuid, "/bin/true")
+    found = _said(rkt("logs", uuid).stdout)
+    rkt("stop", "--force", uuid)
+    assert "inside an app" in found  # it is fast enough
+    assert "inside rkt" not in found
+
+
+@pytest.mark.parametrize("typed", ["stdin", "stderr"])
+def test_cve_2017_5226_what_enter_leaves_behind_has_no_terminal_of_the_users(
+    rkt: Rkt, make_aci: MakeAci, typed: str
+) -> None:
+    """With one stream that is none, the command gets no terminal of its own; and not the user's either."""
+    uuid = rkt(IMAGE, "run", "--detach", "--net=none", make_aci(["/bin/sleep", "600"])).stdout.strip()
+    master, slave = pty.openpty()
+    try:
+        fd = {"stdin": 0, "stderr": 2}[typed]
+        # The shell gives what it starts in the background an empty input, so what it inherits is kept as 5.
+        script = (
+            f"exec 5<&{fd}; (read -t 5 x <&5; echo got $x >/tmp/got; echo lie >&5) 2>/dev/null & echo on >&2"
+        )
+        terminal = dict.fromkeys({typed, "stderr"}, slave)
+        argv = rkt.argv("enter", uuid, "/bin/sh", "-c", script)
+        streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, **terminal}
+        subprocess.run(argv, **streams, check=True, timeout=20)  # type: ignore[call-overload]
+        os.write(master, b"secret\n")
+        left = "until [ -e /tmp/got ]; do sleep 0.1; done; cat /tmp/got"
+        assert rkt("enter", uuid, "/bin/sh", "-c", left).stdout == "got\n"
+        assert os.read(master, 4096) == b"on\r\nsecret\r\n"
+    finally:
+        os.close(master)
+        os.close(slave)
+        rkt("stop", "--force", uuid)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import subprocess
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -96,3 +98,44 @@ def test_s19_a_hundred_thousand_files_are_removed_in_time(rkt: Rkt, make_aci: Ma
     rkt("gc", "--grace-period=0s", timeout=30)
     assert time.monotonic() - start < 30
     assert rkt("list", "--no-legend").stdout == ""
+
+
+def test_r19_what_the_kernel_counts_by_user_is_used_up_for_that_pod_alone(
+    rkt: Rkt, make_aci: MakeAci, attacks: str
+) -> None:
+    """A user namespace that root makes counts against root, whatever IDs it maps: inotify, queued signals."""
+    limit = int(Path("/proc/sys/fs/inotify/max_user_instances").read_text())
+    if limit > 10000:
+        pytest.skip(f"this host allows {limit} inotify instances")
+    image = make_aci([attacks, "exhaust"])
+    uuids = []
+    for _ in range(2):
+        uuids.append(rkt(IMAGE, "run", "--detach", "--net=none", image).stdout.strip())
+        _await_line(rkt, uuids[-1], f"took {limit} watchers")
+    native = ctypes.CDLL(None, use_errno=True)
+    fd = native.inotify_init()
+    assert fd >= 0, os.strerror(ctypes.get_errno())
+    os.close(fd)
+    rkt("stop", "--force", *uuids)
+
+
+def test_r19_the_output_of_a_pod_that_has_ended_is_not_waited_for(
+    rkt: Rkt, make_aci: MakeAci, attacks: str, tmp_path: Path
+) -> None:
+    """Another pod has got its standard output, by a socket in a volume of both, and writes without end."""
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    volume.chmod(0o777)
+    flags = (f"--volume=v,kind=host,source={volume}", "--mount=volume=v,target=/vol")
+    image = make_aci([attacks])
+    other = rkt(IMAGE, "run", "--detach", "--net=none", *flags, image, "--", "keep").stdout.strip()
+    _await_line(rkt, other, "waiting")
+    rkt(IMAGE, "run", "--net=none", *flags, image, "--", "give", timeout=20)
+    rkt("stop", "--force", other)
+
+
+def _await_line(rkt: Rkt, uuid: str, beginning: str) -> None:
+    end = time.monotonic() + 20
+    while beginning not in rkt("logs", uuid).stdout:
+        assert time.monotonic() < end, rkt("logs", uuid).stdout
+        time.sleep(0.05)

@@ -21,8 +21,9 @@ EXAMPLES = """\
 DESCRIPTION = """\
 Runs CMD, or a shell (/bin/bash, else /bin/sh), in the namespaces, root and control group of an app, with the
 app's user, environment, working directory, capabilities and system call filter. --privileged gives the
-command the user root, all capabilities that the pod's user namespace can have, and no filter. When the
-standard input is a terminal the command gets one of its own; otherwise it gets rkt's own streams.
+command the user root, all capabilities that the pod's user namespace can have, and no filter. When
+standard input and output are terminals the command gets one of its own. Otherwise it gets rkt's own streams,
+but no terminal of yours: for that its input is at its end, and its output goes through a pipe.
 The exit code is that of the command; 127 if there is no such program, 254 if rkt itself fails.
 """
 

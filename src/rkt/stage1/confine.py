@@ -66,7 +66,7 @@ def confine(wanted: Confinement, *, kept_fds: int = 0) -> NoReturn:
         os.umask(0o022)
         _change_directory(root, wanted)
         _set_limits(wanted)
-        _set_oom_score(wanted.oom_score_adjust)
+        set_oom_score(wanted.oom_score_adjust)
         _new_session_keyring()
         _set_label(wanted)
         _set_identity(wanted, who)
@@ -140,44 +140,38 @@ def _set_limits(wanted: Confinement) -> None:
             resource.setrlimit(kind, (min(soft, hard), hard))
 
 
-def _set_oom_score(wanted: int | None) -> None:
+def set_oom_score(wanted: int | None) -> None:
     """Set how soon the kernel ends the app when memory is short; never below 0 unless that was asked for.
 
-    Lowering needs CAP_SYS_RESOURCE on the host; `confinement.plan` has told the user what cannot be.
+    Lowering needs CAP_SYS_RESOURCE on the host; `confinement.plan` has told the user what cannot be. In a
+    user namespace of the pod the file cannot be written any more, as it belongs to the host's root while the
+    process is not dumpable: who joins one calls this before, and `confine` finds it done. (A process that is
+    dumpable for a moment there is open to an app with CAP_SYS_PTRACE, with all that rkt has in memory.)
     """
-    fd = _open_own("oom_score_adj", os.O_RDWR)
+    path = "/proc/self/oom_score_adj"
+    fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         if libc.filesystem_type(fd) != libc.PROC_SUPER_MAGIC:
             raise RktError("/proc of the app is no proc filesystem")
         present = int(os.read(fd, 16))
-        score = max(present, 0) if wanted is None else wanted
-        if score != present:
-            try:
-                os.pwrite(fd, str(score).encode(), 0)
-            except PermissionError:
-                if present > 0:
-                    return
-                os.pwrite(fd, b"0", 0)
     finally:
         os.close(fd)
-
-
-def _open_own(name: str, flags: int) -> int:
-    """Open the file `name` of this process in /proc.
-
-    While it is not dumpable its files belong to the host's root, who is nobody in a user namespace of the
-    pod: so it is dumpable for that moment. It still has all capabilities there, and what has fewer, as every
-    app does, cannot trace it (ptrace(2), PTRACE_MODE_FSCREDS).
-    """
-    flags |= os.O_NOFOLLOW | os.O_CLOEXEC
+    score = max(present, 0) if wanted is None else wanted
+    if score == present:
+        return
     try:
-        return os.open(f"/proc/self/{name}", flags)
+        _write_own(path, score)
     except PermissionError:
-        libc.prctl(libc.PR_SET_DUMPABLE, 1)
+        if present < 0:
+            _write_own(path, 0)
+
+
+def _write_own(path: str, number: int) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        return os.open(f"/proc/self/{name}", flags)
+        os.write(fd, str(number).encode())
     finally:
-        libc.prctl(libc.PR_SET_DUMPABLE, 0)
+        os.close(fd)
 
 
 def _new_session_keyring() -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import select
 
-from linux import capabilities, cgroups, libc, namespaces, process, tty
+from linux import capabilities, cgroups, files, libc, namespaces, process, tty
 from linux.bare import signal
 from linux.named_tuple import NamedTuple
 from linux.paths import Root
@@ -68,17 +68,20 @@ def enter(pod: Pod, command: Command) -> int:
         _become_entry_point(pod, command)
     bounds = program(pod.path, command)
     signals = _Signals()
+    streams = _Streams(as_they_are=command.terminal or flavour == "fly")
     try:
         inside = _Fly(pod) if flavour == "fly" else _Native(pod)
         try:
-            entered = inside.spawn(bounds, terminal=command.terminal)
+            entered = inside.spawn(bounds, None if command.terminal else streams.stdio)
         finally:
             inside.close()
-        return _attend(entered, signals)
+            streams.let_go()
+        return _attend(entered, signals, streams)
     except (ProcessLookupError, FileNotFoundError) as error:
         raise RktError(f"pod {pod.uuid} has just ended") from error
     finally:
         signals.close()
+        streams.close()
 
 
 def program(pod_dir: str, command: Command) -> Confinement:
@@ -176,10 +179,9 @@ class _Native:
         self._pod_dir = pod.path
         self._joiner = Joiner(init, kinds)
 
-    def spawn(self, bounds: Confinement, *, terminal: bool) -> Entered:
+    def spawn(self, bounds: Confinement, stdio: tuple[int, int, int] | None) -> Entered:
         entry = _app_group(self._pod_dir, bounds.app, "native")
         try:
-            stdio = None if terminal else (0, 1, 2)
             return Entered(*self._joiner.spawn(bounds, stdio, entry, console=False))
         finally:
             for fd in entry:
@@ -196,9 +198,9 @@ class _Fly:
         self._pod_dir = pod.path
         self._mounts = namespaces.open_namespace(f"/proc/{_first_process(pod)}/ns/mnt")
 
-    def spawn(self, bounds: Confinement, *, terminal: bool) -> Entered:
+    def spawn(self, bounds: Confinement, stdio: tuple[int, int, int] | None) -> Entered:
         # The app sees the host's /dev/pts, so a terminal of the host's is one of its own.
-        master, slave = tty.open_pair()[:2] if terminal else (-1, -1)
+        master, slave = tty.open_pair()[:2] if stdio is None else (-1, -1)
         entry = _app_group(self._pod_dir, bounds.app, "fly")
         pid = os.fork()
         if pid == 0:
@@ -236,6 +238,69 @@ class _Fly:
 # While the command runs
 
 
+class _Streams:
+    """The streams of a command without a terminal of its own: rkt's, but no terminal of the user's.
+
+    What a command leaves behind in the pod could go on reading what the user types there, a password next,
+    and write to it. So its output goes through a pipe, and its input is at its end at once: nobody could tell
+    whether what is typed is for the command or for the next one in the user's pipeline.
+    """
+
+    def __init__(self, *, as_they_are: bool) -> None:
+        stdio = [0, 1, 2]
+        self.ways: dict[int, int] = {}  # the reading end of a pipe, and the terminal that it leads to
+        self._given: list[int] = []
+        for fd in () if as_they_are else range(3):
+            if not os.isatty(fd):
+                continue
+            if fd == 0:
+                stdio[fd] = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+                self._given.append(stdio[fd])
+            elif fd == 2 and self.ways:
+                stdio[fd] = stdio[1]  # in the order in which the command writes
+            else:
+                reading, stdio[fd] = os.pipe2(os.O_CLOEXEC)
+                os.set_blocking(reading, False)
+                self.ways[reading] = fd
+                self._given.append(stdio[fd])
+        self.stdio = (stdio[0], stdio[1], stdio[2])
+
+    def let_go(self) -> None:
+        """Close what the command has got."""
+        while self._given:
+            os.close(self._given.pop())
+
+    def pass_on(self, fd: int) -> int:
+        """Write what has come through the pipe `fd` to the terminal; how much that was."""
+        try:
+            data = os.read(fd, 1 << 16)
+        except BlockingIOError:
+            return 0
+        try:
+            files.write_all(self.ways[fd], data)
+        except OSError:
+            data = b""  # the user's terminal is gone
+        if not data:
+            del self.ways[fd]
+            os.close(fd)
+        return len(data)
+
+    def drain(self) -> None:
+        """Pass on what the command has left in the pipes, whoever goes on writing there."""
+        import fcntl
+
+        for fd in tuple(self.ways):
+            left = fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ)
+            while left > 0 and (count := self.pass_on(fd)):
+                left -= count
+
+    def close(self) -> None:
+        self.let_go()
+        for fd in self.ways:
+            os.close(fd)
+        self.ways = {}
+
+
 class _Signals:
     """The signals to hand on, as bytes in a pipe; made before there is a command that could miss one."""
 
@@ -256,7 +321,7 @@ class _Signals:
         os.close(self._writing)
 
 
-def _attend(entered: Entered, signals: _Signals) -> int:
+def _attend(entered: Entered, signals: _Signals, streams: _Streams) -> int:
     """Hand on signals, and what passes between the terminals, until the command has ended; its exit code."""
     from rkt.stage1.native.terminal import Terminal
 
@@ -265,9 +330,10 @@ def _attend(entered: Entered, signals: _Signals) -> int:
         while True:
             done, status = os.waitpid(entered.pid, os.WNOHANG)
             if done:
+                streams.drain()
                 code = os.waitstatus_to_exitcode(status)
                 return code if code >= 0 else 128 - code
-            _wait(signals, terminal)
+            _wait(signals, terminal, streams)
             for number in _read(signals.fd):
                 if number == signal.SIGWINCH and terminal is not None:
                     terminal.resize()
@@ -278,19 +344,22 @@ def _attend(entered: Entered, signals: _Signals) -> int:
             terminal.close()
 
 
-def _wait(signals: _Signals, terminal: object) -> None:
+def _wait(signals: _Signals, terminal: object, streams: _Streams) -> None:
     """Wait for a signal or for something to pass between the terminals, and pass it."""
     from rkt.stage1.native.terminal import Terminal
 
     poll = select.poll()
-    poll.register(signals.fd, select.POLLIN)
+    for fd in (signals.fd, *streams.ways):
+        poll.register(fd, select.POLLIN)
     if isinstance(terminal, Terminal):
         for fd, (readable, writable) in terminal.wanted().items():
             events = (select.POLLIN if readable else 0) | (select.POLLOUT if writable else 0)
             if events:
                 poll.register(fd, events)
     for fd, event in poll.poll():
-        if isinstance(terminal, Terminal) and fd != signals.fd:
+        if fd in streams.ways:
+            streams.pass_on(fd)
+        elif isinstance(terminal, Terminal) and fd != signals.fd:
             gone = bool(event & (select.POLLHUP | select.POLLERR))
             terminal.handle(
                 fd, readable=bool(event & select.POLLIN) or gone, writable=bool(event & select.POLLOUT)

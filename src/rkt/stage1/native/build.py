@@ -16,7 +16,7 @@ from linux import capabilities, cgroups, libc, loopback, namespaces
 from linux.bare import signal
 from linux.named_tuple import NamedTuple
 from rkt.errors import hint_for, one_line
-from rkt.stage1 import confinement, stub
+from rkt.stage1 import confinement
 from rkt.stage1.native import messages, rootfs
 
 TYPE_CHECKING = False
@@ -35,9 +35,9 @@ class PodSetup(NamedTuple):
     """What PID 1 needs to build the pod beside the mounts, all inherited at the fork.
 
     `own_user` is whether the pod has a user namespace of its own; `journal` whether a directory for journal
-    files is among the mounts; `cgroup` are the entry descriptors of PID 1's control group; `cgroup_names` the
-    controllers in the order of the apps' descriptors; `nosuid` names the apps whose root shall be mounted so;
-    `users` is who the apps are, by name.
+    files is among the mounts; `cgroup` are the entry descriptors of PID 1's control group; `idle` is the
+    stub, a file of the host's root; `cgroup_names` the controllers in the order of the apps' descriptors;
+    `nosuid` names the apps whose root shall be mounted so; `users` is who the apps are, by name.
     """
 
     hostname: str
@@ -46,6 +46,7 @@ class PodSetup(NamedTuple):
     journal: bool
     mask: bool
     cgroup: list[int]
+    idle: int
     cgroup_names: tuple[str, ...]
     apps: tuple[AppPlan, ...]
     nosuid: frozenset[str]
@@ -71,7 +72,6 @@ def _build(setup: PodSetup, parent: Socket) -> None:
     libc.prctl(libc.PR_SET_DUMPABLE, 0)
     cgroups.enter_through(setup.cgroup)
     fds = list(_expect(parent, "mounts").fds)
-    idle = stub.sealed("idle")  # a sealed file is made before the pod's ID map decides who owns it
     if setup.own_user:
         become_root_of_the_pod()
         libc.prctl(libc.PR_SET_PDEATHSIG, signal.SIGKILL)  # a change of user takes it back
@@ -95,7 +95,7 @@ def _build(setup: PodSetup, parent: Socket) -> None:
         who = confinement.as_found(setup.users[root.app.name], root.root)
         if who is not None:
             messages.send(parent, "is", root.app.name, who.user, who.group, who.home)
-    os.dup2(idle, 0)
+    os.dup2(setup.idle, 0)
 
 
 def become_root_of_the_pod() -> None:

@@ -8,6 +8,7 @@ in it: it cannot be dumped or traced, and has no descriptor of the host.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 # What systemd says when the program of an app could not be executed, for any reason that has no better code.
 COULD_NOT_START = 203
+# How long a program may take to open its terminal, in seconds: the pod's root can stop any process in it.
+_PATIENCE = 30.0
 
 # What the parent may have a handler for.
 _HANDLED = (
@@ -80,8 +83,13 @@ class Joiner:
         if ours is None or theirs is None:
             return pid, -1
         theirs.close()
+        ours.settimeout(_PATIENCE)
         try:
             message = messages.receive(ours)
+        except TimeoutError:
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise TimeoutError(errno.ETIMEDOUT, f"{program.app}: the pod lets no program begin") from None
         finally:
             ours.close()
         return pid, -1 if message is None else message.fds[0]
@@ -110,6 +118,7 @@ class Joiner:
                     os.dup2(fd, number)
                     _let_open_again(number)
             cgroups.enter_through(cgroup)
+            confine.set_oom_score(program.oom_score_adjust)  # cannot be done inside
             socket_fd = () if channel is None else (channel.fileno(),)
             pipe_fd = () if held < 0 else (fcntl.fcntl(held, fcntl.F_DUPFD_CLOEXEC, 3 + len(kept)),)
             process.close_fds_from(3, keep=(self._init, *socket_fd, *kept, *pipe_fd))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import sys
@@ -12,7 +13,7 @@ from linux.cgroups.limits import Device
 from linux.mount import idmap
 from linux.systemd import is_running as is_systemd_running
 from rkt.errors import RktError
-from rkt.stage1 import confinement
+from rkt.stage1 import confinement, stub
 from rkt.stage1.native import build, detached, files, join, logs, messages, netns, plan, systemd
 from rkt.stage1.native.release import group_name
 from rkt.stage1.native.supervisor import STEPS, App, Signals, Supervisor, put, sweep, until_executed
@@ -31,6 +32,10 @@ if TYPE_CHECKING:
 _INIT_GROUP = "_init"
 # How long a pod runs before its parent makes itself small, in seconds: a short one is never delayed by it.
 SETTLE = 1.0
+
+
+# A kernel without user namespaces, or one that lets rkt make none.
+_NO_USERS = (errno.EINVAL, errno.ENOSYS, errno.EPERM)
 
 
 class NoUserNamespace(Exception):
@@ -129,6 +134,7 @@ class Start:
             journal=is_systemd_running(),
             mask=not self.invocation.disable_paths,
             cgroup=self.group.child(_INIT_GROUP).open_entry(),
+            idle=stub.sealed("idle"),
             cgroup_names=tuple(self.group.directories),
             apps=self.pod.apps,
             nosuid=frozenset(name for name, bounds in self.confinements.items() if bounds.no_new_privileges),
@@ -143,7 +149,7 @@ class Start:
             raise
         finally:
             theirs.close()
-            for fd in setup.cgroup:
+            for fd in (setup.idle, *setup.cgroup):
                 os.close(fd)
         try:
             self._map_users(init)
@@ -164,16 +170,17 @@ class Start:
 
     def _clone(self, setup: build.PodSetup, ours: Socket, theirs: Socket) -> int:
         try:
-            pid = clone.clone(self.kinds())
+            # What the pod counts against is then its own range's first user, not the host's root.
+            pid = clone.clone(self.kinds(), owner=(self.invocation.private_users or (0,))[0])
         except OSError as error:
-            if setup.own_user:  # user.max_user_namespaces is 0, or a kernel without them
+            if setup.own_user and (error.errno in _NO_USERS or _users_are_forbidden()):
                 raise NoUserNamespace(error.strerror) from error
             raise
         if pid:
             return pid
         try:
             ours.detach()
-            process.close_fds_from(3, keep=(theirs.fileno(), *setup.cgroup))
+            process.close_fds_from(3, keep=(theirs.fileno(), setup.idle, *setup.cgroup))
             build.main(setup, theirs)
         finally:
             os._exit(254)
@@ -406,6 +413,12 @@ class Launcher:
     def sweep(self, app: str) -> None:
         """Kill what the app's main program has left behind."""
         sweep(self._pod_dir, app, self._group.child(app))
+
+
+def _users_are_forbidden() -> bool:
+    """Whether the host allows no user namespaces at all; that they are used up must not make pods weaker."""
+    with open("/proc/sys/user/max_user_namespaces", "rb") as file:
+        return int(file.read()) == 0
 
 
 def _sysctls(pod: plan.PodPlan) -> dict[str, str]:

@@ -251,15 +251,21 @@ class Supervisor:
         os.close(fd)
 
     def _drain(self) -> None:
-        """Everything that the apps have still left in the pipes; nobody writes there any more."""
+        """Everything that the apps have still left in the pipes, and no more: an app may have handed its end
+        of one to another pod, which writes there for ever.
+        """
+        import fcntl
+
         for fd, stream in self.streams.items():
-            while True:
+            left = fcntl.fcntl(fd, fcntl.F_GETPIPE_SZ)
+            while left > 0:
                 try:
                     data = os.read(fd, logs.CHUNK)
                 except BlockingIOError:
                     break
                 if not data:
                     break
+                left -= len(data)
                 self.console.put(stream.feed(data))
                 self._flush(until=self.console.hold_until(), leave=logs.Console.LIMIT // 2)
             self.console.put(stream.finish())
