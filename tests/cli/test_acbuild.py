@@ -417,6 +417,21 @@ def test_directories_are_merged_and_files_replaced(acbuild: Acbuild) -> None:
     assert "not a directory" in acbuild("copy-to-dir", "a", "/d/x", code=1).stderr
 
 
+def test_a_slash_behind_a_link_means_the_directory(acbuild: Acbuild) -> None:
+    """As with every other tool; without it the link is copied."""
+    begun(acbuild)
+    (acbuild.directory / "d").mkdir()
+    (acbuild.directory / "d/f").write_text("f")
+    (acbuild.directory / "link").symlink_to("d")
+    acbuild("copy", "link/", "/one")
+    acbuild("copy-to-dir", "link/", "/two")
+    acbuild("copy", "link", "/three")
+    assert (acbuild.rootfs / "one/f").is_file()
+    assert (acbuild.rootfs / "two/link/f").is_file()
+    assert (acbuild.rootfs / "three").is_symlink()
+    assert "Not a directory" in acbuild("copy", "d/f/", "/four", code=1).stderr
+
+
 def test_the_context_is_not_copied_into_itself(acbuild: Acbuild) -> None:
     (acbuild.directory / "f").write_text("f")
     begun(acbuild)

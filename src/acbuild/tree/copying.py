@@ -43,8 +43,9 @@ def copy(places: Places, source: str, target: str, *, owner: Owner | None = None
     """
     copier = _Copier(places, owner)
     path = cleaned(target)
+    is_directory = stat.S_ISDIR(os.lstat(source).st_mode)  # what a link with a slash behind it leads to, too
     source = source.rstrip("/") or "/"
-    if stat.S_ISDIR(os.lstat(source).st_mode):
+    if is_directory:
         return copier.tree(source, path)
     if path == ".":
         raise AcbuildError(f"{source}: is no directory, and cannot take the place of the image's root")
