@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from struct import Struct
 
 from linux.netlink import wire
@@ -16,6 +17,8 @@ KERNEL, BOOT = 2, 3
 UNICAST, LOCAL_TYPE, BLACKHOLE, UNREACHABLE, PROHIBIT = 1, 2, 6, 7, 8
 
 _NEW, _DELETE, _GET = 24, 25, 26
+# No route at all; what those that are unreachable, prohibited and black holes answer.
+_NO_WAY = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EACCES, errno.EINVAL)
 _HEADER = Struct("=BBBBBBBBI")
 _DST, _OIF, _GATEWAY, _PRIORITY, _PREFSRC, _METRICS, _TABLE = 1, 4, 5, 6, 7, 8, 15
 _METRIC_MTU, _METRIC_ADVMSS = 2, 8
@@ -157,8 +160,10 @@ def is_local(socket: Socket, address: str) -> bool:
     """Whether packets to `address` are for this very host (network namespace) now."""
     try:
         return bool(lookup(socket, address).kind == LOCAL_TYPE)
-    except OSError:
-        return False  # no route at all
+    except OSError as failed:
+        if failed.errno not in _NO_WAY:
+            raise
+        return False
 
 
 def _header(family: int, length: int, table: int, scope: int, kind: int, protocol: int, flags: int) -> bytes:

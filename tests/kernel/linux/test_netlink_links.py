@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from fixtures.failing import Failing
 from linux import namespaces
 from linux.netlink import address, link, neighbour, route, rule
 from linux.netlink.batch import Batch
@@ -255,6 +256,24 @@ def test_routes_as_iproute2_sees_them(netns: Path, kernel: Socket) -> None:
     with pytest.raises(ProcessLookupError, match="delete route"):
         do(kernel, route.delete("10.8.0.0/16", index=index))
     assert pyroute2(netns, "len(list(ipr.get_routes(family=2, table=254)))") == len(main) - 1
+
+
+def test_what_is_local_and_what_cannot_be_told(
+    netns: Path, kernel: Socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    do(kernel, link.change("lo", up=True))
+    kinds = (route.BLACKHOLE, route.UNREACHABLE, route.PROHIBIT)
+    do(kernel, *(route.add(f"10.{kind}.0.0/16", kind=kind) for kind in kinds))
+    do(kernel, *(route.add(f"fd00:{kind}::/32", kind=kind) for kind in kinds))
+    assert route.is_local(kernel, "127.0.0.1")
+    assert route.is_local(kernel, "::1")
+    for kind in (99, *kinds):
+        assert not route.is_local(kernel, f"10.{kind}.0.1")
+        assert not route.is_local(kernel, f"fd00:{kind}::1")
+    failing = Failing(1, after=False)
+    monkeypatch.setattr(Socket, "send", lambda socket, data: failing.send(socket, data))
+    with pytest.raises(OSError, match="on purpose"):
+        route.is_local(kernel, "127.0.0.1")
 
 
 def test_a_list_of_a_table_that_does_not_exist_is_empty(kernel: Socket) -> None:
