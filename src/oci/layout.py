@@ -1,7 +1,8 @@
 """OCI image layouts 1.0 and 1.1, as a directory or a tar archive (image-spec, image-layout.md).
 
 Also read: what was written before 1.0, with ``refs/TAG`` in place of ``index.json`` (acbuild and docker2aci
-of their time). What is written is 1.0, which every tool reads, and the same images give the same bytes.
+of their time), and the directories of skopeo's ``dir:``. What is written is 1.0, which every tool reads, and
+the same images give the same bytes.
 """
 
 from __future__ import annotations
@@ -27,11 +28,13 @@ if TYPE_CHECKING:
 
     from oci.blobs import Blobs
     from oci.members import Members
+    from oci.types.digest import Digest
     from oci.types.platform import Platform
 
 MARKER, INDEX, REFS = "oci-layout", "index.json", "refs/"
 VERSION = b'{"imageLayoutVersion":"1.0.0"}'
 _SMALL = 64 << 10
+_SKOPEO_MARKER, _SKOPEO, _SKOPEO_MANIFEST = "version", b"Directory Transport Version: 1.", "manifest.json"
 #: What containerd and Docker write the whole name into; `REF_NAME` is often the bare tag.
 _CONTAINERD_NAME = "io.containerd.image.name"
 
@@ -79,10 +82,35 @@ def read_directory(path: str) -> Layout:
     def read(name: str, limit: int) -> bytes | None:
         return _small_file(f"{path}/{name}", limit)
 
+    if (read(_SKOPEO_MARKER, _SMALL) or b"").startswith(_SKOPEO):
+        return _of_skopeo(read(_SKOPEO_MANIFEST, manifests.LIMIT), path)
     refs = []
     if os.path.isdir(f"{path}/refs"):
         refs = sorted(os.listdir(f"{path}/refs"))
     return Layout(BlobDirectory(f"{path}/blobs"), _index(read, refs, path), path)
+
+
+class _FlatBlobs(BlobDirectory):
+    """Content in one directory, named by the digits alone, as `skopeo copy … dir:` has it."""
+
+    def __init__(self, path: str, manifest: Digest) -> None:
+        super().__init__(path)
+        self._manifest = manifest
+
+    def place(self, digest: Digest) -> str:
+        """Where the blob is; the manifests of an index have an ending there."""
+        if digest == self._manifest:
+            return f"{self.path}/{_SKOPEO_MANIFEST}"
+        place = f"{self.path}/{digest.hex}"
+        return place if os.path.lexists(place) else f"{place}.{_SKOPEO_MANIFEST}"
+
+
+def _of_skopeo(data: bytes | None, path: str) -> Layout:
+    if data is None:
+        raise NoSuchImage(f"{path}: is no image: there is no {_SKOPEO_MANIFEST}")
+    document = manifests.parse(data, "", f"{path}: {_SKOPEO_MANIFEST}")
+    found = Descriptor.of(document.media_type, data)
+    return Layout(_FlatBlobs(path, found.digest), Index(media.OCI_INDEX, (found,)), path)
 
 
 def read_members(members: Members) -> Layout:

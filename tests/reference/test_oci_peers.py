@@ -119,6 +119,7 @@ def test_the_same_as_under_podman(rkt: Rkt, built: str, podman: Podman, tmp_path
         "buildah": built,
         "podman save": f"docker-archive:{tmp_path}/docker.tar",
         "podman save --format=oci-archive": f"oci-archive:{tmp_path}/oci.tar",
+        "skopeo copy dir:": f"dir:{tmp_path}/dir",
         "skopeo copy dir: oci:": f"oci:{tmp_path}/copied",
         "skopeo copy docker-archive:": f"docker-archive:{tmp_path}/skopeo.tar:team/app:2",
     }

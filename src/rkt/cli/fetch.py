@@ -20,8 +20,8 @@ EXAMPLES = """\
 DESCRIPTION = """\
 Gets each IMAGE, verifies its signature, and prints its ID once it is in the store. IMAGE is a name that is
 looked up by discovery, a file, an address ending in .aci, an image of a registry (docker://NAME), of a layout
-or of an archive (oci:, oci-archive:, docker-archive:), or the beginning of the ID of a stored image. What an
-image depends on is fetched with it. --signature names the signature of the image in front of it.
+or of an archive (oci:, oci-archive:, dir:, docker-archive:), or the beginning of the ID of a stored image.
+What an image depends on is fetched with it. --signature names the signature of the image in front of it.
 """
 raw = True
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 HASH, FILE, URL, NAME, DOCKER = "hash", "file", "url", "name", "docker"
 OCI, DOCKER_ARCHIVE = "oci", "docker-archive"
 #: Skopeo's and podman's spellings of images in files; what is there tells directory from archive.
-_FILES = {"oci": OCI, "oci-archive": OCI, "docker-archive": DOCKER_ARCHIVE}
+_FILES = {"oci": OCI, "oci-archive": OCI, "dir": OCI, "docker-archive": DOCKER_ARCHIVE}
 
 
 class Source(NamedTuple):

@@ -20,6 +20,7 @@ from oci.image import Image
 from oci.types import media
 from oci.types.descriptor import Descriptor
 from oci.types.digest import Digest
+from oci.types.manifest import Index, Manifest
 from oci.types.platform import Platform
 from oci.types.reference import Reference
 
@@ -343,3 +344,42 @@ def test_new_content_has_no_name_until_it_is_complete(tmp_path: Path) -> None:
         with blobs.create() as new:
             new.write(b"content")
             assert new.finish("x") == Descriptor.of("x", b"content")
+
+
+def flat(path: Path, *, index: bool) -> bytes:
+    """A directory as `skopeo copy … dir:` writes it, with `--all` an index; the content of its layer."""
+    path.mkdir()
+    plain = layer()
+    parts = [Descriptor.of(media.OCI_CONFIG, config(plain)), Descriptor.of(media.OCI_LAYER, plain)]
+    for described, data in zip(parts, (config(plain), plain), strict=True):
+        (path / described.digest.hex).write_bytes(data)
+    manifest = Manifest(media.OCI_MANIFEST, parts[0], (parts[1],)).encode()
+    if index:
+        described = Descriptor.of(media.OCI_MANIFEST, manifest)
+        (path / f"{described.digest.hex}.manifest.json").write_bytes(manifest)
+        manifest = Index(media.OCI_INDEX, (described,)).encode()
+    (path / "manifest.json").write_bytes(manifest)
+    (path / "version").write_bytes(b"Directory Transport Version: 1.1\n")
+    return plain
+
+
+@pytest.mark.parametrize("index", [False, True])
+def test_a_directory_of_skopeos(tmp_path: Path, *, index: bool) -> None:
+    plain = flat(tmp_path / "dir", index=index)
+    assert read(tmp_path / "dir") == plain
+
+    (tmp_path / "dir" / Digest.of(plain).hex).write_bytes(plain[:-1] + b"!")
+    with pytest.raises(DigestMismatch):
+        read(tmp_path / "dir")
+    (tmp_path / "dir/manifest.json").unlink()
+    with pytest.raises(NoSuchImage, match=r"there is no manifest\.json"):
+        read(tmp_path / "dir")
+
+
+def test_a_directory_of_skopeos_leads_nowhere_else(tmp_path: Path) -> None:
+    plain = flat(tmp_path / "dir", index=False)
+    place = tmp_path / "dir" / Digest.of(plain).hex
+    place.rename(tmp_path / "outside")
+    place.symlink_to(tmp_path / "outside")
+    with pytest.raises(InvalidImage, match="is a link"):
+        read(tmp_path / "dir")

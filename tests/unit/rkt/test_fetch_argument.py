@@ -54,6 +54,7 @@ def test_what_an_argument_means(text: str, kind: str, value: str) -> None:
         ("docker-archive:there.tar:x", DOCKER_ARCHIVE, ("there.tar", "x", "")),
         ("docker-archive:with:colon.tar:x", DOCKER_ARCHIVE, ("with:colon.tar", "x", "")),
         ("oci:1.0", NAME, ("oci", "", "")),
+        ("dir:/a/b", OCI, ("/a/b", "", "")),
         ("oci:missing:1.0", OCI, ("missing", "1.0", "")),
         ("oci:build/missing", OCI, ("build/missing", "", "")),
         ("docker-archive:missing.tar", DOCKER_ARCHIVE, ("missing.tar", "", "")),
