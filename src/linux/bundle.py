@@ -90,12 +90,13 @@ def _modules(root: str) -> Iterator[tuple[str, str]]:
 
 
 class _Loader(SourceFileLoader):
-    """Has the code already; what else a loader is asked for, such as the source, is as for any module."""
+    """Has the code at hand, once; what else a loader is asked for is as for any module."""
 
-    code: CodeType
+    code: CodeType | None
 
-    def get_code(self, fullname: str) -> CodeType:
-        return self.code
+    def get_code(self, fullname: str) -> CodeType | None:
+        code, self.code = self.code, None  # a module needs it no more, and some processes live long
+        return code or super().get_code(fullname)
 
 
 class _Finder:

@@ -68,11 +68,12 @@ def test_modules_come_from_the_bundle_and_look_like_any_other(sources: Path) -> 
         after="import box.inner.leaf, importlib.resources, inspect\n"
         "print(box.__path__, box.part.__file__, box.part.__package__, box.inner.leaf.VALUE)\n"
         "print(inspect.getsource(box.part.fail).split()[1])\n"
+        "print(box.part.__loader__.get_code('box.part').co_name)\n"
         "print((importlib.resources.files('box') / 'part.py').read_text()[:9])",
     )
 
     root = f"{sources}/box"
-    assert shown == ["1 True", f"['{root}'] {root}/part.py box 1", "fail():", "VALUE = 1"]
+    assert shown == ["1 True", f"['{root}'] {root}/part.py box 1", "fail():", "<module>", "VALUE = 1"]
 
 
 def test_without_a_bundle_all_is_as_ever(sources: Path) -> None:
