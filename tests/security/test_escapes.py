@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from linux import capabilities
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from conftest import Rkt
     from fixtures.images import MakeAci
@@ -140,3 +143,38 @@ def test_cve_2017_5226_what_enter_leaves_behind_has_no_terminal_of_the_users(
         os.close(master)
         os.close(slave)
         rkt("stop", "--force", uuid)
+
+
+# With the capabilities for it: in the app's own mount namespace, and in those of all that it can trace.
+_WRITE = """
+exec 2>/dev/null
+mount -t tmpfs none /mnt && echo mounted
+for p in self $(ls /proc); do [ -d /proc/$p/ns ] && nsenter --mount=/proc/$p/ns/mnt /bin/sh -c '
+  for v in /vol /apps/*/vol; do mount -o remount,bind,rw $v; echo no > $v/file; rm $v/file; done'
+done
+umount /proc/sys && echo uncovered
+umount /vol && echo unmounted
+"""
+
+
+@pytest.mark.parametrize("how", ["capabilities", "privileged"])
+def test_p3_a_read_only_volume_is_that_whatever_the_image_asks_for(
+    rkt: Rkt, make_aci: MakeAci, tmp_path: Path, how: str
+) -> None:
+    """In a pod of two apps; with all capabilities in the user namespace of the pod."""
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    (volume / "file").write_text("kept\n")
+    flags = (f"--volume=v,kind=host,source={volume},readOnly=true", "--mount=volume=v,target=/vol")
+    every = [name for name in capabilities.NAMES if how == "capabilities"]
+    isolators = [{"name": "os/linux/capabilities-retain-set", "value": {"set": every}}] if every else []
+    files = {"write": _WRITE, "mnt/empty": ""}
+    image = make_aci(["/bin/sleep", "600"], app={"isolators": isolators}, files=files)
+    other = make_aci(["/bin/sleep", "600"], name="example.com/other")
+    run = (IMAGE, "run", "--detach", "--net=none", *flags, image, "---", other)
+    uuid = rkt(*run).stdout.strip()
+    extra = ("--privileged",) if how == "privileged" else ()
+    entered = rkt("enter", *extra, "--app=app", uuid, "/bin/sh", "/write", code=None)
+    rkt("stop", "--force", uuid)
+    assert (volume / "file").read_text() == "kept\n"
+    assert entered.stdout == "mounted\n"  # what it may mount is its own

@@ -12,8 +12,9 @@ import errno
 import fcntl
 import os
 
-from linux import cgroups, libc, namespaces, process, tty
+from linux import capabilities, cgroups, libc, namespaces, process, tty
 from linux.bare import signal
+from linux.mount.idmap import acting_as
 from rkt.stage1 import confine
 from rkt.stage1.native import messages, rootfs
 from rkt.stage1.native.build import become_root_of_the_pod
@@ -42,6 +43,7 @@ class Joiner:
 
     def __init__(self, init: int, kinds: int) -> None:
         self.kinds = kinds
+        self._pid = init
         self._init = os.pidfd_open(init)
         self._own = os.open("/proc/self/ns/pid", os.O_RDONLY | os.O_CLOEXEC)
 
@@ -119,11 +121,13 @@ class Joiner:
                     _let_open_again(number)
             cgroups.enter_through(cgroup)
             confine.set_oom_score(program.oom_score_adjust)  # cannot be done inside
+            owner = (0, 0) if channel is None else _owner(self._pid)
             socket_fd = () if channel is None else (channel.fileno(),)
             pipe_fd = () if held < 0 else (fcntl.fcntl(held, fcntl.F_DUPFD_CLOEXEC, 3 + len(kept)),)
             process.close_fds_from(3, keep=(self._init, *socket_fd, *kept, *pipe_fd))
             confine.forbid_imports()
-            self._join(program.app, channel, console=console)
+            may_mount = bool(program.capabilities & 1 << capabilities.SYS_ADMIN)
+            self._join(program.app, channel, owner, console=console, mounts=may_mount)
             # Out of the way first: a number that one shall have may be another's now.
             high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, 3 + len(kept)) for fd in kept]
             for number, fd in enumerate(high, start=3):
@@ -137,20 +141,31 @@ class Joiner:
         finally:
             os._exit(code)
 
-    def _join(self, app: str, channel: Socket | None, *, console: bool) -> None:
-        """Into the namespaces, all at once: each alone would be a state that nobody has thought of."""
-        namespaces.setns(self._init, self.kinds & ~namespaces.NEWPID)
-        if self.kinds & namespaces.NEWUSER:
-            become_root_of_the_pod()
-        namespaces.unshare(namespaces.NEWCGROUP)
+    def _join(
+        self, app: str, channel: Socket | None, owner: tuple[int, int], *, console: bool, mounts: bool
+    ) -> None:
+        """Into the namespaces, and the root of the app. `owner` is the pod's root as the host numbers it.
+
+        The mount namespace is made while the process is still the host's, so it belongs to the host: nothing
+        in the pod can change what is mounted there, as a volume that is read-only, whatever capabilities the
+        image asks for. With `mounts`, for who has CAP_SYS_ADMIN, it is copied into one of the pod's: there
+        the app may mount, but what came with the copy is locked (mount_namespaces(7)).
+        """
+        users = self.kinds & namespaces.NEWUSER
+        namespaces.setns(self._init, self.kinds & ~(namespaces.NEWPID | users))
         if channel is not None:
-            master, slave = rootfs.open_terminal(app, console=console)
+            with acting_as(*owner):
+                master, slave = rootfs.open_terminal(app, console=console)
             tty.copy_window_size(0, master)  # 0 is still the user's; before the app can ask
             messages.send(channel, "terminal", fds=(master,))
             for number in range(3):
                 os.dup2(slave, number)
             tty.make_controlling(0)
-        rootfs.become(app)
+        rootfs.become(app, locked=bool(users))
+        if users:
+            namespaces.setns(self._init, users)
+            become_root_of_the_pod()
+        namespaces.unshare(namespaces.NEWCGROUP | (namespaces.NEWNS if users and mounts else 0))
 
 
 def _let_open_again(number: int) -> None:
@@ -164,3 +179,12 @@ def _let_open_again(number: int) -> None:
             os.fchmod(number, os.fstat(number).st_mode & 0o777 | (0o022 if number else 0o044))
     except OSError:
         return  # of another user, in a user namespace: as before
+
+
+def _owner(init: int) -> tuple[int, int]:
+    """User and group on the host of the root of the pod whose PID 1 is `init`."""
+    found = []
+    for name in ("uid_map", "gid_map"):
+        with open(f"/proc/{init}/{name}", "rb") as file:
+            found.append(int(file.read().split()[1]))
+    return found[0], found[1]

@@ -345,10 +345,18 @@ def open_terminal(app: str, *, console: bool) -> tuple[int, int]:
     return master, slave
 
 
-def become(app: str) -> None:
-    """Make the root of `app` the caller's: for a process that is about to execute a program of the app."""
+def become(app: str, *, locked: bool) -> None:
+    """Make the root of `app` the caller's: for a process that is about to execute a program of the app.
+
+    With `locked` the caller is not in the user namespace of the mounts: then its copy of them is locked.
+    """
+    path = f"{APPS}/{app}"
+    top = api.open_tree(path, recursive=True) if locked else -1
     namespaces.unshare(namespaces.NEWNS)
-    os.chdir(f"{APPS}/{app}")
+    if locked:
+        api.move_mount(top, path)  # what is locked cannot become the root, what lies on it can
+        os.close(top)
+    os.chdir(path)
     libc.pivot_root(".", ".")
     api.umount(".", api.UmountFlag.DETACH)
     os.chdir("/")

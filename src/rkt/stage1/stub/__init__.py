@@ -92,6 +92,9 @@ def sealed(name: str) -> int:
     try:
         os.write(fd, image(name, os.uname().machine))
         fcntl.fcntl(fd, _F_ADD_SEALS, _EVERY_SEAL)
+        # What cannot be read cannot be traced: not even with CAP_SYS_PTRACE in a user namespace that does not
+        # have the file's owner (ptrace(2)).
+        os.fchmod(fd, 0o111)
     except BaseException:
         os.close(fd)
         raise
