@@ -118,6 +118,8 @@ class TarReader:
                 data = self._take(size)
                 self._skip(-size % BLOCK)
                 if flag == b"g":
+                    if records or long_name is not None or long_target is not None:
+                        raise InvalidArchive("a global PAX header between an extended header and its entry")
                     pax.check_global(pax.parse(data))
                 elif flag == b"x":
                     if records:
@@ -346,10 +348,17 @@ def _unrooted(name: bytes) -> bytes:
 
 def _name(block: bytes) -> bytes:
     name = block[:100].partition(b"\0")[0]
-    if block[345] and block[257:263] == b"ustar\0":  # GNU has other things in the place of the prefix
+    if not block[345]:
+        return name
+    if block[257:263] == b"ustar\0":
         # star keeps access and change time in the last 24 bytes of the prefix, and says so behind it
         prefix = block[345:476] if block[508:512] == b"tar\0" else block[345:500]
         return prefix.partition(b"\0")[0] + b"/" + name
+    # GNU has these two times in the place of the prefix. Other readers take what is no time for a prefix.
+    if block[257:265] != b"ustar  \0":
+        raise InvalidArchive(f"{shown(name)}: a prefix in a header that has none")
+    _number(block[345:357], "access time")
+    _number(block[357:369], "change time")
     return name
 
 
@@ -377,7 +386,7 @@ def _number(field: bytes, what: str, *, negative: bool = False) -> int:
     """A number in octal text or, from GNU and star, big-endian with the highest bit set."""
     if field[0] < 0x80:
         text = field.strip(b" \0")
-        if text.isdigit():
+        if text.isdigit() and field[0]:  # a NUL in front ends the number before it begins, say some
             try:
                 return int(text, 8)
             except ValueError:

@@ -104,7 +104,7 @@ def test_old_archives() -> None:
     assert only(tars.header(b"file", b"\0", magic=bytes(8))).kind is tar.FILE
     assert only(tars.header(b"file", b"7")).kind is tar.FILE
     assert only(tars.header(b"f", mode=b"0100644")).mode == 0o644  # Go wrote the type too
-    gnu = tars.header(b"f", magic=b"ustar  \0", prefix=b"not a prefix")
+    gnu = tars.header(b"f", magic=b"ustar  \0", prefix=b"14570000000\x0014570000001\0")
     assert only(gnu).name == b"f"
     star = tars.header(b"f", prefix=b"dir".ljust(131, b"\0") + b"01234567012 ", trailer=b"tar\0")
     assert only(star).name == b"dir/f"
@@ -206,6 +206,10 @@ REFUSED = {
     "device of 13 bits": tars.header(b"c", b"3", major=0o10000),
     "file with a slash": tars.file(b"f/"),
     "symlink with a slash": tars.symlink(b"l/", b"x"),
+    "a prefix, or two broken times": tars.header(b"f", magic=b"ustar  \0", prefix=b"rootfs/d"),
+    "a prefix without a format": tars.header(b"f", b"\0", magic=bytes(8), prefix=b"rootfs/d"),
+    "a size behind a NUL": tars.header(b"f", size=b"\x000000000003") + tars.padded(b"abc"),
+    "global between": tars.pax((b"path", b"x")) + tars.pax((b"comment", b"x"), flag=b"g") + tars.file(b"f"),
     "global path": tars.pax((b"path", b"x"), flag=b"g") + tars.file(b"f"),
     "global size": tars.pax((b"size", b"1"), flag=b"g") + tars.file(b"f", b"x"),
     "global owner": tars.pax((b"uid", b"0"), flag=b"g") + tars.file(b"f"),
