@@ -71,9 +71,19 @@ def podman(root: Path) -> None:
         )
 
 
-def forget_podman() -> None:
-    """Remove PODMAN_IMAGE and what ran of it."""
+def forget_podman(before: set[str]) -> None:
+    """Remove PODMAN_IMAGE and what ran of it, and the tables of its network that were not there `before`."""
+    if not have("podman"):
+        return
     subprocess.run(["podman", "rmi", "-f", PODMAN_IMAGE], check=False, capture_output=True)
+    for table in tables() - before:
+        subprocess.run(["nft", "delete", *table.split()], check=True)
+
+
+def tables() -> set[str]:
+    """The nftables tables of the host, each as nft names it: ``table ip nat``."""
+    told = subprocess.run(["nft", "list", "tables"], check=True, capture_output=True, text=True)
+    return set(told.stdout.splitlines())
 
 
 def have(program: str) -> bool:

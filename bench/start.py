@@ -35,6 +35,7 @@ def run(directory: Path, rounds: int) -> str:
     fly = [*rkt, "run", "--stage1-name=fly", "example.com/bench"]
     alone.append(Contender("rkt run, stage1 fly", fly, after=collect))
     networked = [Contender("rkt run --net=default", [*rkt, "run", "example.com/bench"], after=collect)]
+    before = bundle.tables()
     if bundle.have("podman"):
         bundle.podman(root)
         command = ["podman", "--runtime=runc", "run", "--rm", *bundle.PODMAN_LIMITS]
@@ -45,5 +46,5 @@ def run(directory: Path, rounds: int) -> str:
         first = table("Start without a network", compare(alone, rounds=rounds), base="runc run")
         second = table("Start with the default network", compare(networked, rounds=rounds), base="podman run")
     finally:
-        bundle.forget_podman()
+        bundle.forget_podman(before)
     return f"{first}\n\n{second}"
