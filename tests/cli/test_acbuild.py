@@ -429,7 +429,7 @@ def test_a_slash_behind_a_link_means_the_directory(acbuild: Acbuild) -> None:
     assert (acbuild.rootfs / "one/f").is_file()
     assert (acbuild.rootfs / "two/link/f").is_file()
     assert (acbuild.rootfs / "three").is_symlink()
-    assert "Not a directory" in acbuild("copy", "d/f/", "/four", code=1).stderr
+    assert "d/f/" in acbuild("copy", "d/f/", "/four", code=1).stderr
 
 
 def test_the_context_is_not_copied_into_itself(acbuild: Acbuild) -> None:
