@@ -35,6 +35,11 @@ class Limits(NamedTuple):
         """
         return self.entries * 128
 
+    @property
+    def records(self) -> int:
+        """Records in all PAX headers together: 16 for each entry, where most have one to four."""
+        return self.entries * 16
+
 
 DEFAULT = Limits()
 #: What users may change: `images.d` of rkt, `--limit` of actool. What reading takes of memory is not among

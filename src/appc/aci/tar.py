@@ -89,6 +89,7 @@ class TarReader:
         self._ids: dict[bytes, tuple[int, int, int]] = {}
         self._ended = False
         self.count = 0
+        self._records = 0
         self.xattr_bytes = 0
 
     def __iter__(self) -> Iterator[Entry]:
@@ -120,11 +121,11 @@ class TarReader:
                 if flag == b"g":
                     if records or long_name is not None or long_target is not None:
                         raise InvalidArchive("a global PAX header between an extended header and its entry")
-                    pax.check_global(pax.parse(data))
+                    pax.check_global(self._parsed(data))
                 elif flag == b"x":
                     if records:
                         raise InvalidArchive("two PAX headers in front of one entry")
-                    records = pax.parse(data) or {b"comment": b""}
+                    records = self._parsed(data) or {b"comment": b""}
                 elif flag == b"L":
                     long_name = _long(data, long_name)
                 else:
@@ -159,6 +160,14 @@ class TarReader:
         return self._fed - (len(self._buffer) - self._at)
 
     # --- entries
+
+    def _parsed(self, data: bytes) -> dict[bytes, bytes]:
+        """The records of a PAX header, of which a file of 50 KB can hold millions."""
+        records = pax.parse(data)
+        self._records += len(records)
+        if self._records > self._limits.records:
+            raise LimitExceeded(f"more than {self._limits.records} records in PAX headers")
+        return records
 
     def _entry(
         self,

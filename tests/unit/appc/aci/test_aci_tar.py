@@ -245,6 +245,14 @@ REFUSED = {
 }
 
 
+def test_the_records_of_all_pax_headers_are_counted() -> None:
+    header = tars.pax(*[(b"VENDOR.%d" % number, b"x") for number in range(100)])
+    data = b"".join(header + tars.file(b"%d" % number) for number in range(4)) + tars.END
+    assert len(list(tar.TarReader(iter([data]), Limits(entries=25)))) == 4
+    with pytest.raises(LimitExceeded, match="more than 384 records"):
+        list(tar.TarReader(iter([data]), Limits(entries=24)))
+
+
 @pytest.mark.parametrize("data", REFUSED.values(), ids=REFUSED.keys())
 def test_refused(data: bytes) -> None:
     with pytest.raises(InvalidArchive):
