@@ -245,6 +245,9 @@ def test_device_nodes_of_an_image_cannot_be_opened(make_pod: MakePod, busybox_ro
     assert done.lines[-1] == "end"
 
 
+DATA = {"mounts": [{"volume": "data", "path": "/data"}]}
+
+
 def volume_pod(make_pod: MakePod, script: str, volume: dict[str, object], **mount: object) -> list[str]:
     runtime = {"mounts": [{"volume": volume["name"], "path": "/data", **mount}]}
     done = make_pod(sh(script), volumes=[volume], runtime=runtime).run()
@@ -265,6 +268,17 @@ def test_a_volume_keeps_its_owners_through_the_user_namespace(make_pod: MakePod,
     assert lines == ["1000:1001"]
     assert (source / "new").stat().st_uid == 7
     assert (source / "d").stat().st_uid == 0
+
+
+def test_the_source_of_a_volume_may_be_a_link(make_pod: MakePod, tmp_path: Path) -> None:
+    (tmp_path / "directory").mkdir()
+    (tmp_path / "directory/file").write_text("text\n")
+    (tmp_path / "link").symlink_to("directory")
+    volume = {"name": "data", "kind": "host", "source": str(tmp_path / "link")}
+    assert volume_pod(make_pod, "cat /data/file", volume) == ["text"]
+    (tmp_path / "dangling").symlink_to("nowhere")
+    pod = make_pod(["true"], volumes=[{**volume, "source": str(tmp_path / "dangling")}], runtime=DATA)
+    assert "dangling does not exist" in pod.run().stderr
 
 
 @pytest.mark.parametrize("recursive", [True, False])

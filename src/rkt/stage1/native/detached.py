@@ -63,32 +63,36 @@ def volume(wanted: VolumePlan, *, userns: int | None) -> tuple[int, str]:
     """
     remark = ""
     try:
-        fd = idmap.mapped(wanted.source, userns, recursive=wanted.recursive)
+        # open_tree does not follow a link at the end; a volume's source may be one, as the operator gave it.
+        source = os.open(wanted.source, os.O_PATH | os.O_CLOEXEC)
     except FileNotFoundError as error:
         raise RktError(
             f'volume "{wanted.name}": {wanted.source} does not exist',
             hint="create it, or mend the volume's source",
         ) from error
-    except OSError as error:
-        if userns is None or error.errno not in idmap.CANNOT:
-            raise
-        fd = idmap.mapped(wanted.source, None, recursive=wanted.recursive)
-        if not _is_device(wanted.source):  # whose one owner says nothing about who may use it
-            remark = f"volume {wanted.name}: owners are not mapped, its filesystem cannot"
-    attributes = api.Attribute.NOSUID | api.Attribute.NODEV
     try:
-        if wanted.kind != "empty" and _is_device(wanted.source):
-            attributes = api.Attribute.NOSUID
+        mode = os.fstat(source).st_mode
+        is_device = stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
+        try:
+            fd = idmap.mapped("", userns, recursive=wanted.recursive, dir_fd=source)
+        except OSError as error:
+            if userns is None or error.errno not in idmap.CANNOT:
+                error.filename = wanted.source
+                raise
+            fd = idmap.mapped("", None, recursive=wanted.recursive, dir_fd=source)
+            if not is_device:  # whose one owner says nothing about who may use it
+                remark = f"volume {wanted.name}: owners are not mapped, its filesystem cannot"
+    finally:
+        os.close(source)
+    attributes = api.Attribute.NOSUID
+    if wanted.kind == "empty" or not is_device:
+        attributes |= api.Attribute.NODEV
+    try:
         api.mount_setattr(fd, set_=attributes, recursive=wanted.recursive)
     except BaseException:
         os.close(fd)
         raise
     return fd, remark
-
-
-def _is_device(path: str) -> bool:
-    mode = os.stat(path).st_mode
-    return stat.S_ISCHR(mode) or stat.S_ISBLK(mode)
 
 
 def make_empty(wanted: VolumePlan, app: AppPlan | None = None, path: str = "") -> None:
