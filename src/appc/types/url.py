@@ -91,9 +91,9 @@ def _host(host: str) -> str:
     return _escaped(plain, _HOST)
 
 
-def _unescaped(text: str) -> bytes:
+def _unescaped(text: str) -> bytearray:
     first, *pieces = text.split("%")
-    octets = first.encode()
+    octets = bytearray(first.encode())
     for piece in pieces:
         if len(piece) < 2 or piece[:2].strip(_HEX):
             raise ValueError(f"{quoted('%' + piece[:2])} is no escape")
@@ -101,5 +101,5 @@ def _unescaped(text: str) -> bytes:
     return octets
 
 
-def _escaped(octets: bytes, allowed: str) -> str:
+def _escaped(octets: bytearray, allowed: str) -> str:
     return "".join(chr(octet) if chr(octet) in allowed else f"%{octet:02X}" for octet in octets)
