@@ -48,6 +48,7 @@ def setup(
     forwards = ports.forwards(manifest)
     if forwards:
         flags.check_ports_allowed(net)
+        ports.check_free(forwards)
     chosen = definitions.select(net, local_config)
     rate = bandwidth.limit(manifest)
     remarks += _unlimited(manifest, rate, chosen)

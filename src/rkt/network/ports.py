@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 from linux.named_tuple import NamedTuple
 from rkt.errors import RktError
 
@@ -57,6 +59,61 @@ def forwards(manifest: PodManifest) -> list[Forward]:
         for offset in range(port.count):
             found.append(_forward(exposed, port, offset, found))
     return found
+
+
+def check_free(wanted: list[Forward]) -> None:
+    """RktError if a process of the host listens on one of the ports: nobody would reach it any more.
+
+    Which pod has a port is told by the plugin. To bind to one tells soon that all is well; only if that fails
+    it is looked up whether somebody listens: it may be just the near end of a connection.
+    """
+    for each in wanted:
+        if not _can_bind(each) and _is_listened_on(each):
+            shown = "-lunp" if each.protocol == "udp" else "-ltnp"
+            raise RktError(
+                f"host port {each.host_port} is in use by a process of this host",
+                hint=f"choose another one, or one address (NAME:IP:PORT); `ss {shown}` shows whose it is",
+            )
+
+
+def _can_bind(wanted: Forward) -> bool:
+    import _socket
+
+    if wanted.protocol == "sctp":
+        return True
+    every = wanted.host_ip in _ANY
+    for family, address in ((_socket.AF_INET6, "::"), (_socket.AF_INET, wanted.host_ip or _ANY[1])):
+        if family == _socket.AF_INET6 and not every:
+            continue
+        kind = _socket.SOCK_STREAM if wanted.protocol == "tcp" else _socket.SOCK_DGRAM
+        try:
+            probe = _socket.socket(family, kind | _socket.SOCK_CLOEXEC)
+        except OSError:
+            continue  # no IPv6
+        try:
+            if wanted.protocol == "tcp":
+                probe.setsockopt(_socket.SOL_SOCKET, _socket.SO_REUSEADDR, 1)
+            probe.bind((address, wanted.host_port))
+        except OSError as failed:
+            return failed.errno != errno.EADDRINUSE
+        finally:
+            probe.close()
+        return True  # an IPv6 socket stands for both
+    return True
+
+
+def _is_listened_on(wanted: Forward) -> bool:
+    state = "0A" if wanted.protocol == "tcp" else "07"  # LISTEN, and UDP's only one without a peer
+    for table in (wanted.protocol, f"{wanted.protocol}6"):
+        try:
+            with open(f"/proc/net/{table}", encoding="ascii") as rows:
+                for row in rows:
+                    fields = row.split()
+                    if fields[3] == state and int(fields[1].rpartition(":")[2], 16) == wanted.host_port:
+                        return True
+        except FileNotFoundError:
+            continue
+    return False
 
 
 def _forward(exposed: ExposedPort, port: Port, offset: int, before: list[Forward]) -> Forward:

@@ -189,6 +189,23 @@ def test_a_port_of_the_host_is_given_once(host: Host) -> None:
     assert get("127.0.0.1", 8082) == second.uuid
 
 
+def test_a_port_that_a_process_of_the_host_has_is_left_to_it(host: Host) -> None:
+    pod = host.pod()
+    refusal = "host port 8080 is in use by a process of this host"
+    for address, family in (("127.0.0.1", socket.AF_INET), ("::", socket.AF_INET6)):
+        with socket.create_server((address, 8080), family=family):
+            with pytest.raises(RktError, match=refusal):
+                pod.join("default", ports=((8080, ""),))
+            if family == socket.AF_INET:
+                with pytest.raises(RktError, match=refusal):
+                    pod.join("default", ports=((8080, address),))
+    server = socket.create_server(("127.0.0.1", 8080))
+    with server, socket.create_connection(("127.0.0.1", 8080)) as client:
+        # Neither another address nor the near end of a connection is the same port.
+        pod.join("default", ports=((8080, "203.0.113.1"), (client.getsockname()[1], "")))
+        server.accept()[0].close()
+
+
 def test_the_restricted_network_has_no_way_out(host: Host) -> None:
     pod = host.pod()
     (info,) = pod.join("default-restricted")

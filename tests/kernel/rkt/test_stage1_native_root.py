@@ -281,6 +281,17 @@ def test_the_source_of_a_volume_may_be_a_link(make_pod: MakePod, tmp_path: Path)
     assert "dangling does not exist" in pod.run().stderr
 
 
+def test_a_file_and_a_directory_are_no_volumes_for_each_other(make_pod: MakePod, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    volume = {"name": "data", "kind": "host", "source": str(tmp_path / "file")}
+    mounts = {"mounts": [{"volume": "data", "path": "/etc"}]}
+    done = make_pod(["true"], volumes=[volume], runtime=mounts).run()
+    assert "/etc is a directory, the volume for it is a file" in done.stderr
+    mounts = {"mounts": [{"volume": "data", "path": "/etc/passwd"}]}
+    done = make_pod(["true"], volumes=[{**volume, "source": str(tmp_path)}], runtime=mounts).run()
+    assert "/etc/passwd cannot be made for the volume: Not a directory" in done.stderr
+
+
 @pytest.mark.parametrize("recursive", [True, False])
 @pytest.mark.parametrize("read_only", [True, False])
 def test_volumes_read_only_and_recursive(

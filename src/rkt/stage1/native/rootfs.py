@@ -288,6 +288,8 @@ class AppRoot:
             os.fstat(target), os.fstat(self.root.fd)
         ):
             raise RktError(f"{self.app.name}: {path}: neither /proc nor the whole root can be mounted over")
+        if stat.S_ISDIR(os.fstat(target).st_mode) and not stat.S_ISDIR(os.fstat(fd).st_mode):
+            raise RktError(f"{self.app.name}: {path} is a directory, the volume for it is a file")
         api.move_mount(fd, to_fd=target)
         os.close(fd)
         os.close(target)
