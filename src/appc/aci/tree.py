@@ -11,6 +11,7 @@ import stat
 
 from appc.aci import tar
 from appc.aci.errors import shown
+from appc.aci.limits import DEFAULT
 from appc.aci.tar import Entry
 from appc.errors import AppcError
 from linux.named_tuple import NamedTuple
@@ -48,6 +49,7 @@ class Walk:
     `owner(uid, gid)`; times later than `latest` (seconds) become `latest`, whole seconds in any case, as the
     reference writes them. Sockets are left out and counted in `sockets`, as is the directory whose device and
     inode numbers are `without` (not counted). The second and later names of an inode are hard links.
+    AppcError for a tree so deep that nobody reads its archive, which would be huge: a name has all above it.
     """
 
     def __init__(
@@ -85,6 +87,11 @@ class Walk:
                     continue
                 name = names.pop()
                 full = path + b"/" + name if path else name
+                if len(full) > DEFAULT.name:
+                    raise AppcError(
+                        f"{shown(full)}: a name of more than {DEFAULT.name} bytes",
+                        hint="no archive with one can be read; remove what lies so deep",
+                    )
                 status = os.lstat(name, dir_fd=at)
                 kind = _KINDS.get(stat.S_IFMT(status.st_mode))
                 if kind is None:

@@ -126,6 +126,19 @@ def test_sockets_are_left_out(rootfs: Path) -> None:
     assert b"rootfs/socket" not in {entry.name for entry in members(data)}
 
 
+def test_r4_a_tree_too_deep_for_readers_is_refused(rootfs: Path) -> None:
+    """A pod made 30,000 levels of names of 250 bytes: its export would have been 100 GB."""
+    here = os.open(rootfs, os.O_RDONLY | os.O_DIRECTORY)
+    for _ in range(17):
+        os.mkdir("d" * 250, dir_fd=here)
+        below = os.open("d" * 250, os.O_RDONLY | os.O_DIRECTORY, dir_fd=here)
+        os.close(here)
+        here = below
+    os.close(here)
+    with pytest.raises(AppcError, match="a name of more than 4095 bytes"):
+        built(rootfs)
+
+
 def test_a_fifo_is_not_opened(rootfs: Path) -> None:
     """Opening one to read would wait for a writer for ever."""
     built(rootfs)
