@@ -203,3 +203,22 @@ def test_on_a_full_disk_a_detached_pod_says_why_it_does_not_start(rkt: Rkt, true
         rkt("rm", uuid)
     finally:
         subprocess.run(["umount", data], check=True)
+
+
+@pytest.mark.needs("namespaces", "overlay")
+def test_damaged_records_of_a_pod_are_told_and_keep_nobody_from_removing_it(rkt: Rkt, true_aci: Path) -> None:
+    uuid = rkt(IMAGE, "run", "--detach", "--net=none", true_aci).stdout.strip()
+    rkt("status", "--wait", uuid)
+    pod = rkt.directory / "data/pods/run" / uuid
+    for damage in ("", "5", "{}", '{"net": 5}', "\0"):
+        (pod / "runtime-config").write_text(damage)
+        assert "runtime-config is damaged\n" in rkt("restart", uuid, code=254).stderr, damage
+    (pod / "stage1-flavour").rename(pod / "kept")
+    (pod / "stage1-flavour").mkdir()
+    told = rkt("gc", "--grace-period=0s", code=254).stderr
+    pod = rkt.directory / "data/pods/exited-garbage" / uuid
+    assert f'pod "{uuid}" could not be removed: {pod}/stage1-flavour: Is a directory\n' in told
+    (pod / "stage1-flavour").rmdir()
+    (pod / "kept").rename(pod / "stage1-flavour")
+    rkt("gc", "--grace-period=0s")
+    assert uuid not in rkt("list", "--full").stdout

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import time
 
-from rkt.errors import RktError
+from rkt.errors import RktError, one_line
 from rkt.pods import phases, removal, uid_ranges
 
 TYPE_CHECKING = False
@@ -80,7 +80,7 @@ def sweep(pods: PodDirectory, report: Report, *, local_config: str, grace: float
         try:
             removal.remove(pod, pods.data_dir, local_config)
         except (OSError, RktError) as error:
-            report.failed(f'pod "{pod.uuid}" could not be removed: {error}')
+            report.failed(f'pod "{pod.uuid}" could not be removed: {one_line(error)}')
             good = False
     return good
 

@@ -146,8 +146,13 @@ class Pod:
             if error.errno in (errno.ENOENT, errno.ENOTDIR):
                 return None
             raise
-        with os.fdopen(fd, "rb") as stream:
-            return stream.read(_SMALL)
+        try:
+            return os.read(fd, _SMALL)
+        except OSError as error:
+            error.filename = f"{self.path}/{name}"
+            raise
+        finally:
+            os.close(fd)
 
     def read_text(self, name: str) -> str | None:
         """As `read`, stripped and decoded; None also for an empty file."""

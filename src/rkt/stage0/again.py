@@ -21,15 +21,16 @@ _FLAGS = "runtime-config"
 def invocation_of(pod: Pod) -> Invocation:
     """How the pod was run, as `rkt.stage0.run` wrote it down. RktError if it never ran."""
     data = pod.read(_FLAGS)
+    if data is None:
+        raise RktError(f"pod {pod.uuid} has not been run")
     try:
-        value = json.loads(data or b"")
-    except ValueError as error:
-        raise RktError(f"pod {pod.uuid} has not been run") from error
-    for name in ("net", "ports", "private_users"):
-        if value.get(name) is not None:
-            value[name] = tuple(value[name])
-    known = {name: value[name] for name in Invocation._fields if name in value}
-    return Invocation(**known)
+        value = json.loads(data)
+        for name in ("net", "ports", "private_users"):
+            if value.get(name) is not None:
+                value[name] = tuple(value[name])
+        return Invocation(**{name: value[name] for name in Invocation._fields if name in value})
+    except (ValueError, TypeError, AttributeError):
+        raise RktError(f"pod {pod.uuid}: {_FLAGS} is damaged", hint="make a new pod of its images") from None
 
 
 def make_ready(pod: Pod, local_config: str) -> Invocation:
