@@ -62,6 +62,8 @@ def select(members: Members, wanted: Reference | None) -> Saved:
                 hint=f"say which: {', '.join(names)}" if names else None,
             )
         return listed_images[0].load(members)
+    if len(listed_images) == 1 and not names:
+        return listed_images[0].load(members)  # saved by its ID: it is called what the user says
     for one in listed_images:
         if any(_same(name, wanted) for name in one.names):
             return one.load(members)

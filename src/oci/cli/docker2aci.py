@@ -148,22 +148,25 @@ def _from_file(
 
 def _origin(path: str, wanted: Reference | None, found: Found) -> Origin:
     """What the image is called: as the user says, as the file says (without the registry), or as the file."""
-    from oci.convert.to_manifest import Origin
-    from oci.types.reference import Reference
+    from oci.convert.to_manifest import Origin, identifier
+    from oci.types.reference import Reference, check_tag
 
     if wanted is not None:
         return Origin.of(wanted)
     name = found.names[0] if found.names else ""
-    if ":" in name or "/" in name:
-        try:
+    try:
+        if ":" in name or "/" in name:
             reference = Reference.parse(name)
-        except ValueError as error:
-            raise OciError(f"{path}: {error}", hint="give it a name with --image") from None
-        return Origin(reference.repository, reference.shown_tag)
-    base = os.path.basename(os.path.abspath(path))
-    for ending in (".gz", ".tgz", ".xz", ".zst", ".tar", ".oci", ".docker"):
-        base = base.removesuffix(ending)
-    return Origin(base.lower(), name)
+            return Origin(reference.repository, reference.shown_tag)
+        if name:
+            check_tag(name.replace("+", "-"))  # which a layout may have; it goes into the name of the file
+        base = os.path.basename(os.path.abspath(path))
+        for ending in (".gz", ".tgz", ".xz", ".zst", ".tar", ".oci", ".docker"):
+            base = base.removesuffix(ending)
+        identifier(base)
+        return Origin(base.lower(), name)
+    except ValueError as error:
+        raise OciError(f"{path}: {error}", hint="give it a name with --image") from None
 
 
 def _ids(found: Found) -> Ids:

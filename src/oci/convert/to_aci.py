@@ -177,6 +177,9 @@ def _layer_manifest(
         ids = Ids(layer, manifest_hash)
         labels = {"version": origin.tag} if origin.tag and is_top else {}
         labels |= platform_labels(image.config.platform)
+        # A layer may come again, as empty ones do: what it depends on is another image then.
+        earlier = sum(one.descriptor.digest.hex == layer for one in image.layers[:place])
+        layer += f".{earlier + 1}" if earlier else ""
     found = manifest(config, origin, ids, notes, accounts=facts.files if is_top else None, labels=labels)
     return found, f"{origin.name}-{layer}"
 
