@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+
 from appc.aci import tar
 from appc.aci.errors import InvalidArchive, shown
 from appc.aci.layout import INSIDE
@@ -50,11 +52,7 @@ class Sieve:
     def __init__(self, allowed: frozenset[bytes], reader: TarReader) -> None:
         """`reader` reads the image once from its start, for the hard links that are in it."""
         self._allowed = allowed
-        self._above = {b"."}
-        for name in allowed:
-            while b"/" in name:
-                name = name.rpartition(b"/")[0]
-                self._above.add(name)
+        self._sorted = sorted(allowed)
         #: Every hard link to the file it stands for; files of which only links stay to the first of those.
         self._files: dict[bytes, bytes] = {}
         self._heirs: dict[bytes, bytes] = {}
@@ -79,12 +77,18 @@ class Sieve:
             file = self._files[name]
             heir = self._heirs.get(file, file)
             return None if heir == name else entry._replace(target=heir)
-        if name in self._allowed or (entry.kind is tar.DIRECTORY and name in self._above):
+        if name in self._allowed or (entry.kind is tar.DIRECTORY and self._is_above(name)):
             return entry
         if name in self._heirs:
             self._served.add(name)
             return entry._replace(name=self._heirs[name])
         return None
+
+    def _is_above(self, directory: bytes) -> bool:
+        """Whether an allowed name is in it. A set of all directories above them can take gigabytes."""
+        inside = directory + b"/"
+        place = bisect_left(self._sorted, inside)
+        return directory == b"." or (place < len(self._sorted) and self._sorted[place].startswith(inside))
 
     def finish(self) -> None:
         """Raises InvalidArchive when a hard link lost its content, which lies in another image."""
