@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -472,6 +472,24 @@ def test_a_sysctl_of_the_pods_own_and_none_of_the_hosts(make_pod: MakePod) -> No
         done = make_pod(["true"], isolators=isolator(key, "x")).run()
         assert done.code == 254
         assert "sysctl" in done.stderr, json.dumps(key)
+
+
+@pytest.mark.parametrize(
+    ("key", "shared"),
+    [
+        ("net.ipv4.ip_default_ttl", {"net": ["host"]}),
+        ("net/ipv4/ip_default_ttl", {"net": ["host"]}),
+        ("kernel.msgmax", {"ipc": "parent"}),
+        ("fs.mqueue.msg_max", {"ipc": "parent"}),
+    ],
+)
+def test_ghsa_w2j5_a_sysctl_of_a_namespace_shared_with_the_host(
+    make_pod: MakePod, key: str, shared: dict[str, Any]
+) -> None:
+    present = Path("/proc/sys", key.replace(".", "/")).read_text().strip()
+    done = make_pod(["true"], isolators=[{"name": "os/unix/sysctl", "value": {key: present}}]).run(**shared)
+    assert done.code == 254
+    assert f"sysctl '{key}' is the host's" in done.stderr
 
 
 def test_host_network_and_parent_ipc(make_pod: MakePod) -> None:

@@ -138,7 +138,7 @@ class Start:
             cgroup_names=tuple(self.group.directories),
             apps=self.pod.apps,
             nosuid=frozenset(name for name, bounds in self.confinements.items() if bounds.no_new_privileges),
-            sysctls=_sysctls(self.pod),
+            sysctls=self._sysctls(),
             users=self.confinements,
         )
         ours, theirs = messages.pair()
@@ -160,6 +160,18 @@ class Start:
             ours.close()
             raise told from error
         return init, ours
+
+    def _sysctls(self) -> dict[str, str]:
+        """The pod's kernel parameters; RktError for one of a namespace that the pod shares with the host."""
+        isolator = self.pod.manifest.isolators.get("os/unix/sysctl")
+        if isolator is None or not isinstance(isolator.setting, dict):
+            return {}
+        shared = [] if self.own_network else ["net."]
+        shared += ["kernel.", "fs."] if self.invocation.ipc == "parent" else []
+        for key in isolator.setting:
+            if key.replace("/", ".").startswith(tuple(shared)):
+                raise RktError(f"sysctl {key!r} is the host's, as this pod shares that namespace with it")
+        return dict(isolator.setting)
 
     def kinds(self) -> int:
         """The kinds of namespaces that the pod has of its own."""
@@ -419,11 +431,6 @@ def _users_are_forbidden() -> bool:
     """Whether the host allows no user namespaces at all; that they are used up must not make pods weaker."""
     with open("/proc/sys/user/max_user_namespaces", "rb") as file:
         return int(file.read()) == 0
-
-
-def _sysctls(pod: plan.PodPlan) -> dict[str, str]:
-    isolator = pod.manifest.isolators.get("os/unix/sysctl")
-    return dict(isolator.setting) if isolator is not None and isinstance(isolator.setting, dict) else {}
 
 
 def _devices(pod: plan.PodPlan) -> tuple[Device, ...]:
