@@ -158,4 +158,5 @@ def filesystem_type(fd: int) -> int:
     return int(buffer.f_type) & 0xFFFFFFFF
 
 
+PIPEFS_MAGIC = 0x50495045  # pipes without a name
 PROC_SUPER_MAGIC = 0x9FA0

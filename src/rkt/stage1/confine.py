@@ -41,6 +41,20 @@ def forbid_imports() -> None:
     sys.path.clear()
 
 
+def let_open_again() -> None:
+    """Let the app open pipes that are its streams by name too: many servers log to /dev/stdout.
+
+    A pipe belongs to whoever made it. Only the direction that the app has anyway is given: as the owner it
+    could read what others write there. Nobody else gets at a pipe without a name; one with a name is left.
+    """
+    for number, access in enumerate((0o044, 0o022, 0o022)):
+        try:
+            if libc.filesystem_type(number) == libc.PIPEFS_MAGIC:
+                os.fchmod(number, os.fstat(number).st_mode & 0o777 | access)
+        except OSError:
+            continue  # of another user, in a user namespace: as before
+
+
 def tell_why(app: str, error: Exception) -> None:
     """Say on the app's own stderr why its program was not executed: nobody else is there to tell it."""
     text = one_line(error)
@@ -88,6 +102,7 @@ def confine_lightly(wanted: Confinement) -> NoReturn:
     It keeps the caller's capabilities, limits and place in the queue of the out-of-memory killer, and is not
     filtered; but descriptors, keyring, identity and no_new_privs are dealt with as for any app.
     """
+    let_open_again()
     confine(
         wanted._replace(
             capabilities=(1 << capabilities.last() + 1) - 1,

@@ -19,6 +19,8 @@ from rkt.stage1.native.release import group_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from fixtures.images import MakeAci
+
 pytestmark = pytest.mark.usefixtures("root")
 FLY = ("--insecure-options=image", "run", "--stage1-name=fly")
 
@@ -102,6 +104,12 @@ def test_user_and_working_directory(rkt: Any, make_probe_aci: Any) -> None:
     assert lines[0] == "cwd: /work"
     assert "Uid:\t1000\t1000\t1000\t1000" in lines
     assert "Groups:\t7 " in lines
+
+
+def test_a_user_s_app_opens_its_output_by_name(rkt: Any, make_aci: MakeAci) -> None:
+    script = "echo out >/dev/stdout; true </dev/stdout || echo unreadable"
+    aci = make_aci(["/bin/sh", "-c", script], app={"user": "1000", "group": "1000"})
+    assert rkt(*FLY, aci).stdout == "out\nunreadable\n"
 
 
 def test_errors_before_the_exec_are_rkts_own(rkt: Any, make_probe_aci: Any) -> None:

@@ -118,7 +118,7 @@ class Joiner:
             if stdio is not None:
                 for number, fd in enumerate(stdio):
                     os.dup2(fd, number)
-                    _let_open_again(number)
+                confine.let_open_again()
             cgroups.enter_through(cgroup)
             confine.set_oom_score(program.oom_score_adjust)  # cannot be done inside
             owner = (0, 0) if channel is None else _owner(self._pid)
@@ -166,19 +166,6 @@ class Joiner:
             namespaces.setns(self._init, users)
             become_root_of_the_pod()
         namespaces.unshare(namespaces.NEWCGROUP | (namespaces.NEWNS if users and mounts else 0))
-
-
-def _let_open_again(number: int) -> None:
-    """Let the app open a pipe that is one of its streams by name too: many servers log to /dev/stdout.
-
-    The pipe belongs to whoever made it. Only the direction that the app has anyway is given: as the owner it
-    could read what others write there. Nobody else gets at a pipe without a name; one with a name is left.
-    """
-    try:
-        if os.readlink(f"/proc/self/fd/{number}").startswith("pipe:"):
-            os.fchmod(number, os.fstat(number).st_mode & 0o777 | (0o022 if number else 0o044))
-    except OSError:
-        return  # of another user, in a user namespace: as before
 
 
 def _owner(init: int) -> tuple[int, int]:
