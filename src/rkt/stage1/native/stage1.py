@@ -46,7 +46,7 @@ def stop(pod_dir: str, *, force: bool, number: int = signal.SIGTERM) -> None:
 
     try:
         parent, started, init = (_number(pod_dir, name) for name in ("ppid", "ppid-start", "pid"))
-    except (FileNotFoundError, ValueError) as error:
+    except (FileNotFoundError, ValueError) as error:  # an empty file is being written
         raise RktError("the pod has not written its process IDs yet", hint="try again in a moment") from error
     try:
         with process.Pidfd.open(parent) as pidfd:
@@ -59,7 +59,7 @@ def stop(pod_dir: str, *, force: bool, number: int = signal.SIGTERM) -> None:
             # PID 1 is a child of the parent: its number cannot have passed on while that one lives.
             with process.Pidfd.open(init) as victim:
                 victim.send_signal(signal.SIGKILL)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):  # no process has the number of a damaged record
         raise RktError("the pod has just ended") from None
 
 
