@@ -68,12 +68,23 @@ def _fill(
         else:
             with open(path, "rb") as file:
                 manifest = unpacked(build, file, f"file:{start}", say)
+        if manifest is None and _is_foreign(build.rootfs):
+            say(
+                f"{start} is an image of Docker or OCI, whose archive is the root filesystem now: "
+                "to build upon the image, convert it with docker2aci, or use --build-mode=oci"
+            )
     elif start:
         from acbuild import fetch
 
         with fetch.image(settings, start, insecure=insecure, say=say) as (file, uri):
             manifest = unpacked(build, file, uri, say)
     appc.write_manifest(directory, manifest or appc.empty())
+
+
+def _is_foreign(rootfs: str) -> bool:
+    """Whether the files are those of a layout or of what `docker save` writes, not of a system."""
+    names = set(os.listdir(rootfs))
+    return "oci-layout" in names or ("manifest.json" in names and not names & {"bin", "etc", "usr"})
 
 
 def from_directory(build: Build, path: str, say: Callable[[str], None]) -> None:

@@ -186,6 +186,18 @@ def test_edits_of_the_configuration(acbuild: Acbuild) -> None:
     assert len(blobs) == 2  # manifest and configuration: earlier ones are gone
 
 
+def test_an_archive_of_an_image_is_no_root_filesystem_and_that_is_said(acbuild: Acbuild) -> None:
+    """In mode appc; acbuild 0.4 took it for one without a word."""
+    acbuild("begin", "--build-mode=oci")
+    acbuild("write", "image.tar")
+    acbuild("end")
+    assert "use --build-mode=oci" in acbuild("begin", "./image.tar").stderr
+    acbuild("end")
+    (acbuild.directory / "tree/etc").mkdir(parents=True)
+    (acbuild.directory / "tree/manifest.json").touch()
+    assert acbuild("begin", "./tree").stderr == ""
+
+
 def test_a_configuration_is_merged_into_the_old_one(acbuild: Acbuild) -> None:
     acbuild("begin", "--build-mode=oci")
     for words in (
