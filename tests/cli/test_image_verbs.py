@@ -202,6 +202,14 @@ def test_fsck(rkt: Rkt, put: Put) -> None:
     assert rkt("image", "fsck").stdout == "0 image(s) and 0 tree(s) checked, 0 problem(s)\n"
 
 
+def test_fsck_tells_what_cannot_be_read_by_its_path(rkt: Rkt, put: Put) -> None:
+    put(name="example.com/app")
+    (blob,) = (rkt.directory / "data/cas/blob").rglob("sha512-*")
+    blob.unlink()
+    blob.mkdir()
+    assert f"{blob}: Is a directory\n" in rkt("image", "fsck", code=254).stdout
+
+
 @pytest.mark.parametrize(
     "verb", ["list", "rm", "gc", "cat-manifest", "export", "extract", "render", "verify", "fsck"]
 )

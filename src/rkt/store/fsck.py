@@ -6,7 +6,7 @@ import os
 
 from linux import files
 from linux.named_tuple import NamedTuple
-from rkt.errors import RktError
+from rkt.errors import RktError, one_line
 from rkt.store import blobs, gc, trees
 
 TYPE_CHECKING = False
@@ -105,7 +105,7 @@ def _check_image(store: Store, image_id: str, repairs: list[str]) -> tuple[str |
         inside = blobs.manifest_inside(store.paths, image_id)
         name = str(ImageManifest.parse(inside).name)
     except (AppcError, RktError, ValueError, OSError) as error:
-        return str(error), ""
+        return one_line(error), ""
     if blobs.manifest_bytes(store.paths, image_id) != inside:
         os.unlink(store.paths.manifest(image_id))
         blobs.manifest_bytes(store.paths, image_id)
@@ -127,10 +127,12 @@ def _check_trees(
             for layer in trees.layer_names(store.paths, name):
                 os.stat(f"{store.paths.layers}/{layer}/rootfs")
         except OSError as error:
-            expected, found = "", str(error)
-        if found == expected:
+            problem = one_line(error)
+        else:
+            problem = f"wrong tree hash: {found[:39]}, expected: {expected[:39]}" if found != expected else ""
+        if not problem:
             continue
-        problems.append(f"tree {name[:44]}: wrong tree hash: {found[:39]}, expected: {expected[:39]}")
+        problems.append(f"tree {name[:44]}: {problem}")
         if repair and name in used:
             problems.append(f"tree {name[:44]}: a pod uses it, so it was left")
         elif repair:
@@ -148,6 +150,6 @@ def _check_index(store: Store, rows: list[Row], problems: list[str], repairs: li
         try:
             index.rebuild(rows)
         except (RktError, OSError) as error:
-            problems.append(f"index: {error}")
+            problems.append(f"index: {one_line(error)}")
             return
         repairs.append("made the index anew from the files")
