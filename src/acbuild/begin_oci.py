@@ -50,7 +50,7 @@ def _local(build: Build, path: str, start: str, say: Callable[[str], None]) -> N
 
     directory = f"{build.path}/{CURRENT}"
     is_directory = os.path.isdir(path)
-    if os.path.lexists(f"{path}/oci-layout") if is_directory else _is_image(path):
+    if os.path.lexists(f"{path}/oci-layout") if is_directory else is_image(path):
         with source.opened(path, None, Platform.of_host()) as found:
             image = found.image
             tag = found.names[0] if found.names else oci_image.LATEST
@@ -76,7 +76,7 @@ def _local(build: Build, path: str, start: str, say: Callable[[str], None]) -> N
     oci_image.new_image(directory, config).save()
 
 
-def _is_image(path: str) -> bool:
+def is_image(path: str) -> bool:
     """Whether the file is an image layout or what `docker save` writes; else it is an archive of files."""
     from oci import docker_archive, layout
     from oci.members import Members

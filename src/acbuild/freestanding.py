@@ -27,6 +27,7 @@ def edit(
         raise AcbuildError("--to is missing", hint="say where the result is to be written")
     if settings.source:
         _check_source(settings.source)
+        _check_kind(settings)
     with scratch() as directory:
         if not changes_files and is_aci(settings):
             _manifest_only(settings, directory, apply)
@@ -73,6 +74,17 @@ def _check_source(path: str) -> None:
         raise AcbuildError(f"no such file or directory: {path}")
     if os.path.isdir(path):
         raise AcbuildError(f"{path}: is a directory, not an image")
+
+
+def _check_kind(settings: Settings) -> None:
+    """What is changed in place must not become something else in that place."""
+    if settings.modify_mode == APPC and not is_aci(settings):
+        raise AcbuildError(f"{settings.source}: is no ACI", hint="for OCI images there is --modify-oci")
+    if settings.modify_mode == OCI:
+        from acbuild.begin_oci import is_image
+
+        if not is_image(settings.source):
+            raise AcbuildError(f"{settings.source}: is no OCI image", hint="for ACIs there is --modify-appc")
 
 
 def _mode(settings: Settings) -> str:

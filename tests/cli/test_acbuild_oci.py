@@ -233,6 +233,20 @@ def test_one_command_on_an_oci_image(acbuild: Acbuild, tree: Path) -> None:
     assert found["config"] == {"Env": ["A=b"], "Entrypoint": ["/bin/x"]}
 
 
+def test_what_is_changed_in_place_stays_what_it_is(acbuild: Acbuild) -> None:
+    acbuild("--to=a.aci", "set-name", "example.com/a")
+    acbuild("begin", "--build-mode=oci")
+    acbuild("write", "o.tar")
+    acbuild("end")
+    for flag, name, said in (
+        ("--modify-appc", "o.tar", "is no ACI"),
+        ("--modify-oci", "a.aci", "is no OCI image"),
+    ):
+        before = (acbuild.directory / name).read_bytes()
+        assert said in acbuild(flag, name, "set-user", "u", code=1).stderr
+        assert (acbuild.directory / name).read_bytes() == before
+
+
 def test_podman_runs_it(acbuild: Acbuild, busybox_rootfs: Path, root: None) -> None:
     needs("podman")
     acbuild("begin", "--build-mode=oci", busybox_rootfs)
