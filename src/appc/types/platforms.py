@@ -46,7 +46,7 @@ _FROM_GO = {
     ("darwin", "amd64", ""): ("darwin", "x86_64"),
     ("darwin", "386", ""): ("darwin", "i386"),
 }
-#: The other way; the reference has no entry for darwin, nor for i386 but on linux: programs rely on its answer.
+#: The other way; the reference has no entry for darwin, nor for i386 but on linux, and programs rely on it.
 _TO_GO = {
     ("linux", "amd64"): ("linux", "amd64", ""),
     ("linux", "i386"): ("linux", "386", ""),
