@@ -324,7 +324,7 @@ def remove_tree(path: str, *, dir_fd: int | None = None) -> None:
     """Remove `path` and all below, never following a link and never leaving its filesystem's tree.
 
     Works by directory fds, so a name swapped for a link meanwhile leads nowhere; unreadable directories
-    (mode 0) are made readable first. Depth is limited by disk only, as one fd walks
+    (mode 0) are made readable first, immutable and append-only ones let go. Depth is limited by disk only, as one fd walks
     the whole tree. A name that is gone already is no error. A mount point below raises
     OSError (EBUSY): what is mounted there is somebody's.
     """
@@ -357,6 +357,9 @@ def remove_below(parent: int, name: str, shown: str) -> None:
 
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# FS_IOC_GETFLAGS and FS_IOC_SETFLAGS, with FS_IMMUTABLE_FL and FS_APPEND_FL (ioctl_iflags(2)).
+_GET_FLAGS, _SET_FLAGS = 0x80086601, 0x40086602
+_PINNED = 0x10 | 0x20
 
 
 def _open_for_removal(parent: int, name: str) -> int:
@@ -414,15 +417,23 @@ def _sweep(directory: int, shown: str) -> list[str]:
     Lists as a stream: a directory of a million files costs no memory.
     """
     full = []
-    _make_writable(directory)
+    try:
+        _make_writable(directory)
+    except PermissionError:
+        if not _unpin(directory):
+            raise
+        _make_writable(directory)
     with os.scandir(directory) as entries:
         for entry in entries:
             name = entry.name
+            is_directory = entry.is_dir(follow_symlinks=False)
             try:
-                if entry.is_dir(follow_symlinks=False):
-                    os.rmdir(name, dir_fd=directory)
-                else:
-                    os.unlink(name, dir_fd=directory)
+                try:
+                    _remove_one(directory, name, is_directory=is_directory)
+                except PermissionError:
+                    if not _unpin_with(directory, name):
+                        raise
+                    _remove_one(directory, name, is_directory=is_directory)
             except FileNotFoundError:
                 continue
             except OSError as failed:
@@ -439,4 +450,45 @@ def _make_writable(fd: int) -> bool:
     if mode & 0o700 == 0o700:
         return False
     os.fchmod(fd, mode | 0o700)
+    return True
+
+
+def _remove_one(directory: int, name: str, *, is_directory: bool) -> None:
+    if is_directory:
+        os.rmdir(name, dir_fd=directory)
+    else:
+        os.unlink(name, dir_fd=directory)
+
+
+def _unpin_with(directory: int, name: str) -> bool:
+    """`_unpin` the directory and its entry `name`, which is opened only if nothing comes of that (R5)."""
+    found = _unpin(directory)
+    mode = os.lstat(name, dir_fd=directory).st_mode
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        fd = os.open(name, flags, dir_fd=directory)
+        try:
+            found = _unpin(fd) or found
+        finally:
+            os.close(fd)
+    return found
+
+
+def _unpin(fd: int) -> bool:
+    """Take away what keeps root itself from removing a file: immutable, append-only (chattr(1)).
+
+    Whether there was any; False on a filesystem that has no such flags.
+    """
+    import fcntl
+    import struct
+
+    try:
+        (flags,) = struct.unpack("=l", fcntl.ioctl(fd, _GET_FLAGS, bytes(struct.calcsize("=l"))))
+        if not flags & _PINNED:
+            return False
+        fcntl.ioctl(fd, _SET_FLAGS, struct.pack("=l", flags & ~_PINNED))
+    except OSError as failed:
+        if failed.errno in {errno.ENOTTY, errno.EOPNOTSUPP, errno.EINVAL, errno.EPERM}:
+            return False
+        raise
     return True

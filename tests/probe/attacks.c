@@ -2,12 +2,15 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/inotify.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -29,6 +32,20 @@ static int exhaust(void) {
     printf("took %ld watchers and %ld signals\n", watchers, signals);
     fflush(stdout);
     pause();
+    return 0;
+}
+
+/* Pin a file, a directory with content and the root directory to where they are, each in both ways. */
+static int pin(void) {
+    const char *paths[] = {"/d/f", "/d/e/g", "/d/e", "/d", "/h", "/"};
+    int flags = FS_IMMUTABLE_FL | FS_APPEND_FL, pinned = 0;
+    mkdir("/d", 0755);
+    mkdir("/d/e", 0);
+    for (int at = 0; at < 6; at++) {
+        int fd = open(paths[at], at == 2 || at == 3 || at == 5 ? O_RDONLY : O_RDWR | O_CREAT, 0);
+        pinned += ioctl(fd, FS_IOC_SETFLAGS, &flags) == 0;
+    }
+    printf("pinned %d\n", pinned);
     return 0;
 }
 
@@ -100,6 +117,8 @@ int main(int count, char **words) {
     const char *what = count > 1 ? words[1] : "";
     if (!strcmp(what, "exhaust"))
         return exhaust();
+    if (!strcmp(what, "pin"))
+        return pin();
     if (!strcmp(what, "intrude"))
         intrude();
     int end = socket(AF_UNIX, SOCK_STREAM, 0);

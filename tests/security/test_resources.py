@@ -100,6 +100,27 @@ def test_s19_a_hundred_thousand_files_are_removed_in_time(rkt: Rkt, make_aci: Ma
     assert rkt("list", "--no-legend").stdout == ""
 
 
+@pytest.mark.parametrize("flags", [("--private-users=false",), ("--stage1-name=fly",)])
+def test_s19_files_pinned_by_the_app_are_removed_too(
+    rkt: Rkt, make_aci: MakeAci, attacks: str, flags: tuple[str, ...]
+) -> None:
+    """Immutable or append-only, which resists root. It takes a capability of the host's, which images may ask
+    for. An overlay has such flags of its own; here the files are a copy.
+    """
+    every = {"set": ["CAP_LINUX_IMMUTABLE", "CAP_DAC_OVERRIDE"]}
+    isolators = [{"name": "os/linux/capabilities-retain-set", "value": every}]
+    image = make_aci([attacks, "pin"], app={"isolators": isolators})
+    done = rkt(IMAGE, "run", "--no-overlay", "--net=host", *flags, image)
+    assert "pinned 6" in done.stdout
+    try:
+        rkt("gc", "--grace-period=0s")
+        assert rkt("list", "--no-legend").stdout == ""
+    finally:
+        subprocess.run(
+            ["chattr", "-R", "-f", "-i", "-a", rkt.directory / "data"], check=False, stderr=subprocess.DEVNULL
+        )
+
+
 def test_r19_what_the_kernel_counts_by_user_is_used_up_for_that_pod_alone(
     rkt: Rkt, make_aci: MakeAci, attacks: str
 ) -> None:
