@@ -324,8 +324,8 @@ def remove_tree(path: str, *, dir_fd: int | None = None) -> None:
     """Remove `path` and all below, never following a link and never leaving its filesystem's tree.
 
     Works by directory fds, so a name swapped for a link meanwhile leads nowhere; unreadable directories
-    (mode 0) are made readable first, immutable and append-only ones let go. Depth is limited by disk only, as one fd walks
-    the whole tree. A name that is gone already is no error. A mount point below raises
+    (mode 0) are made readable first, immutable and append-only ones let go. Depth is limited by disk only,
+    as one fd walks the whole tree. A name that is gone already is no error. A mount point below raises
     OSError (EBUSY): what is mounted there is somebody's.
     """
     directory, name = os.path.split(path.rstrip("/"))
