@@ -186,6 +186,25 @@ def test_edits_of_the_configuration(acbuild: Acbuild) -> None:
     assert len(blobs) == 2  # manifest and configuration: earlier ones are gone
 
 
+def test_names_that_share_a_path_or_a_port(acbuild: Acbuild) -> None:
+    """A path has one name, the last one; a port goes when none of its names is left."""
+    acbuild("begin", "--build-mode=oci")
+    for words in (
+        ["mount", "add", "a", "/one"],
+        ["mount", "add", "b", "/one"],
+        ["mount", "add", "a", "/two"],
+        ["port", "add", "a", "tcp", "80"],
+        ["port", "add", "b", "tcp", "80"],
+        ["port", "add", "a", "tcp", "81"],
+    ):
+        acbuild("--no-history", *words)
+    found = config(acbuild)["config"]
+    assert found["Volumes"] == {"/one": {}, "/two": {}}
+    assert found["ExposedPorts"] == {"80/tcp": {}, "81/tcp": {}}
+    acbuild("port", "add", "b", "tcp", "82")
+    assert config(acbuild)["config"]["ExposedPorts"] == {"81/tcp": {}, "82/tcp": {}}
+
+
 def test_an_archive_of_an_image_is_no_root_filesystem_and_that_is_said(acbuild: Acbuild) -> None:
     """In mode appc; acbuild 0.4 took it for one without a word."""
     acbuild("begin", "--build-mode=oci")

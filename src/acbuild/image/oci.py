@@ -287,6 +287,7 @@ class OciImage:
         MountPoint.from_json({"name": name, "path": path})
         old = self._noted(MOUNT, name).removeprefix("path:")
         rest = {one for one in self._process.volumes if one != old}
+        self._forget(MOUNT, f"path:{path}")  # one of that path is replaced too
         self._annotations[MOUNT + name] = f"path:{path}"
         self._set(self._process._replace(volumes=tuple(sorted(rest | {path}))))
 
@@ -307,8 +308,9 @@ class OciImage:
         if activated:
             raise Unsupported("socket activated ports")
         new = Port.from_json({"name": name, "protocol": protocol, "port": number(port)})
-        old = self._noted(PORT, name)
-        rest = {one for one in self._process.exposed_ports if _port_note(one) != old}
+        old = self._annotations.pop(PORT + name, "")
+        kept = self._annotations.values()  # another name may be that of the same port
+        rest = {one for one in self._process.exposed_ports if _port_note(one) != old or old in kept}
         self._annotations[PORT + name] = f"number:{new.port} protocol:{protocol}"
         self._set(self._process._replace(exposed_ports=tuple(sorted(rest | {f"{new.port}/{protocol}"}))))
 
