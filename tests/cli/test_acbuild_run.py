@@ -238,9 +238,9 @@ def test_context_free_a_failed_run_writes_nothing(acbuild: Acbuild) -> None:
     assert not (acbuild.directory / "bad.aci").exists()
 
 
-def test_an_unknown_engine_is_a_usage_error(acbuild: Acbuild) -> None:
+def test_an_unknown_engine_is_an_error_of_the_command(acbuild: Acbuild) -> None:
     acbuild("begin")
-    assert "none of native" in acbuild("run", "--engine=docker", "--", "true", code=3).stderr
+    assert "none of native" in acbuild("run", "--engine=docker", "--", "true", code=1).stderr
     acbuild("run", code=1)
 
 
