@@ -11,7 +11,6 @@ from cni.inventory import namespace_lives
 from rkt.errors import RktError
 from rkt.network import joining, plan
 from rkt.pods import datadir
-from rkt.pods.phases import PHASES
 
 TYPE_CHECKING = False  # not from typing: start-up time counts here
 if TYPE_CHECKING:
@@ -55,7 +54,7 @@ def reconcile(live: Collection[str], data_dir: str) -> None:
 def _is_gone(wanted: Plan, live: Collection[str], data_dir: str) -> bool:
     if wanted.uuid in live or not _is_of(wanted, data_dir):
         return False
-    return not any(os.path.isdir(f"{data_dir}/pods/{phase}/{wanted.uuid}") for phase in PHASES)
+    return not datadir.has_pod(data_dir, wanted.uuid)
 
 
 def _is_of(wanted: Plan, data_dir: str) -> bool:

@@ -13,6 +13,7 @@ import os
 
 from linux import files
 from rkt.errors import RktError
+from rkt.pods import datadir
 
 COUNT = 1 << 16
 # rkt's own ranges were n << 16 for n in 1..32767. The upper end stays clear of what /etc/subuid
@@ -54,7 +55,10 @@ def release(data_dir: str, shift: int) -> None:
 
 
 def collect(data_dir: str, live: set[str]) -> list[int]:
-    """Free all ranges whose pod is not in `live`; returns the first host IDs of those freed."""
+    """Free all ranges whose pod is gone; returns the first host IDs of those freed.
+
+    `live` are the UUIDs of all pods; one that came since is seen by its directory.
+    """
     directory = _directory(data_dir)
     try:
         numbers = os.listdir(directory)
@@ -66,7 +70,7 @@ def collect(data_dir: str, live: set[str]) -> list[int]:
             owner = os.readlink(f"{directory}/{number}")
         except FileNotFoundError:
             continue
-        if owner not in live:
+        if owner not in live and not datadir.has_pod(data_dir, owner):
             release(data_dir, int(number) << 16)
             freed.append(int(number) << 16)
     return freed

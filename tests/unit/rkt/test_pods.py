@@ -155,6 +155,10 @@ class TestRanges:
     def test_released_and_collected(self, tmp_path: Path) -> None:
         first, _ = uid_ranges.reserve(str(tmp_path), UUIDS[0])
         second, _ = uid_ranges.reserve(str(tmp_path), UUIDS[1])
+        late = tmp_path / "pods/prepare" / UUIDS[1]  # it came after all pods were listed
+        late.mkdir(parents=True)
+        assert uid_ranges.collect(str(tmp_path), {UUIDS[0]}) == []
+        late.rmdir()
         assert uid_ranges.collect(str(tmp_path), {UUIDS[0]}) == [second]
         uid_ranges.release(str(tmp_path), first)
         uid_ranges.release(str(tmp_path), first)

@@ -10,7 +10,7 @@ import os
 
 from linux.bare import signal
 from rkt.errors import RktError
-from rkt.pods import phases
+from rkt.pods import datadir
 from rkt.stage1.native.release import group_top, release
 
 TYPE_CHECKING = False
@@ -89,11 +89,7 @@ def reconcile(live: set[str], data_dir: str) -> None:
     except FileNotFoundError:
         return  # nobody has run anything yet
     for uuid, directories in cgroups.Hierarchy.detect().find(top).items():
-        if len(uuid) == 36 and uuid not in live and not _has_directory(uuid, data_dir):
+        if len(uuid) == 36 and uuid not in live and not datadir.has_pod(data_dir, uuid):
             group = cgroups.Cgroup({path: path for path in directories}, 2)
             group.kill()
             group.remove()
-
-
-def _has_directory(uuid: str, data_dir: str) -> bool:
-    return any(os.path.exists(f"{data_dir}/pods/{phase}/{uuid}") for phase in phases.PHASES)
