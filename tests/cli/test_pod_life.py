@@ -189,6 +189,21 @@ def test_what_is_named_badly_is_told_in_its_own_words(rkt: Rkt) -> None:
 
 
 @pytest.mark.needs("namespaces", "overlay")
+@pytest.mark.parametrize("program", ["/nosuch", "/etc/passwd"])
+def test_a_detached_pod_whose_program_cannot_be_executed_is_a_failure(
+    rkt: Rkt, true_aci: Path, program: str
+) -> None:
+    failed = rkt(
+        IMAGE, "run", "--detach", "--pod-name=p", "--net=none", true_aci, f"--exec={program}", code=254
+    )
+    assert f'exec: "{program}"' in failed.stderr
+    assert rkt("logs", "p").stdout.strip() in failed.stderr
+    assert "will not become ready" in rkt("status", "--wait-ready", "p", code=254).stderr
+    assert "app-true=12" in rkt("status", "p").stdout
+    assert f'exec: "{program}"' in rkt("restart", "p", code=254).stderr
+
+
+@pytest.mark.needs("namespaces", "overlay")
 def test_on_a_full_disk_a_detached_pod_says_why_it_does_not_start(rkt: Rkt, true_aci: Path) -> None:
     data = rkt.directory / "data"
     data.mkdir(exist_ok=True)

@@ -88,19 +88,35 @@ def _supervise(pod: Pod, invocation: Invocation, report: int) -> NoReturn:
 
 def _await_ready(pod: Pod, child: int) -> None:
     while True:
-        try:
-            os.readlink(f"{pod.path}/stage1/rootfs/rkt/supervisor-status")
-        except OSError:
-            pass
-        else:
+        told = _told(pod)
+        if told == "ready":
             return
-        done, status = os.waitpid(child, os.WNOHANG)
+        done, status = os.waitpid(child, 0 if told else os.WNOHANG)
         if done:
             code = os.waitstatus_to_exitcode(status)
+            if _told(pod) == "failed":
+                raise RktError(_last_words(pod), hint=f"the pod has ended: see `rkt logs {pod.uuid[:8]}`")
             if code == 0 or _has_statuses(pod):
                 return  # it was up and has ended already
             raise RktError(f"pod {pod.uuid} could not be started: its supervisor ended with status {code}")
         time.sleep(_POLL)
+
+
+def _told(pod: Pod) -> str:
+    """What the supervisor has said: ready, failed, or "" for nothing yet."""
+    try:
+        return os.readlink(f"{pod.path}/stage1/rootfs/rkt/supervisor-status")
+    except OSError:
+        return ""
+
+
+def _last_words(pod: Pod) -> str:
+    """What was said of the program that could not be executed: the last line of its app's log."""
+    for name in sorted(os.listdir(f"{pod.path}/logs")):
+        lines = (pod.read(f"logs/{name}") or b"").decode("utf-8", "replace").splitlines()
+        if lines:
+            return lines[-1].split(" ", 3)[-1]
+    return f"pod {pod.uuid} could not be started: a program could not be executed"
 
 
 def _has_statuses(pod: Pod) -> bool:

@@ -67,8 +67,8 @@ class Joiner:
         `stdio` are its streams; None gives it a pseudo terminal of its own, which with `console` becomes
         the app's /dev/console. `cgroup` are the entry descriptors of its control group. `kept` become its
         descriptors from 3 on. `held`, close-on-exec, stays open in the child until it executes the program:
-        the end of a pipe tells so when that is. What goes wrong in the child is written to its standard
-        error, and its exit code says so.
+        the end of a pipe tells so when that is; a byte comes before if it cannot. What goes wrong in the
+        child is written to its standard error, and its exit code says so.
         """
         ours, theirs = messages.pair() if stdio is None else (None, None)
         # Children are born in the pod's PID namespace as long as this is set. PID 1 gone: ESRCH or ENOMEM.
@@ -108,12 +108,14 @@ class Joiner:
         console: bool,
     ) -> NoReturn:
         code = COULD_NOT_START
+        pipe_fd: tuple[int, ...] = ()
         try:
             for handled in _HANDLED:
                 signal.signal(handled, signal.SIG_DFL)
             signal.set_wakeup_fd(-1)
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
             libc.prctl(libc.PR_SET_DUMPABLE, 0)
+            process.forget_command_line()  # what is meant for one app is not for all
             os.setsid()
             if stdio is not None:
                 for number, fd in enumerate(stdio):
@@ -137,6 +139,8 @@ class Joiner:
             confine.confine(program, kept_fds=len(kept))
         except Exception as error:  # noqa: BLE001 - whatever it is, nobody else would tell it
             confine.tell_why(program.app, error)
+            for fd in pipe_fd:
+                os.write(fd, b"!")
             code = getattr(error, "exit_code", COULD_NOT_START)
         finally:
             os._exit(code)

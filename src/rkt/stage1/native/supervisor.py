@@ -45,6 +45,8 @@ _IN, _OUT, _GONE = select.POLLIN, select.POLLOUT, select.POLLHUP | select.POLLER
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 _HANDLED = (*_ENDING, signal.SIGWINCH, signal.SIGCHLD)
 STEPS = ("pre-start", "main", "post-stop")
+# A link in the pod's directory: to `ready`, or to `failed` if a program could not be executed before that.
+STATUS = "stage1/rootfs/rkt/supervisor-status"
 
 
 def until_executed(spawn: Callable[[int], tuple[int, int]]) -> tuple[int, int, int]:
@@ -152,6 +154,7 @@ class Supervisor:
         self._polled: dict[int, int] = {}
         self._ends = 0
         self._killed = False
+        self._failed = False
         self._next_status = 0.0
 
     def run(self) -> int:
@@ -163,6 +166,8 @@ class Supervisor:
         while any(app.step != "done" for app in self.apps):
             self._tell_ready()
             self._turn()
+        for begun in tuple(self.beginning):
+            self._begun(begun)
         self._end_init()
         self._drain()
         if self.journal is not None:
@@ -290,6 +295,7 @@ class Supervisor:
     def _tell_ready(self) -> None:
         if (
             not self.ready
+            and not self._failed
             and not self.beginning
             and all(
                 (app.step == "main" and not app.unready) or app.step in {"post-stop", "done"}
@@ -297,9 +303,8 @@ class Supervisor:
             )
         ):
             self.ready = True
-            link = f"{self.pod_dir}/stage1/rootfs/rkt/supervisor-status"
             try:
-                os.symlink("ready", link)
+                os.symlink("ready", f"{self.pod_dir}/{STATUS}")
             except FileExistsError:
                 pass
             if self.on_ready is not None:
@@ -310,11 +315,14 @@ class Supervisor:
 
     def _begun(self, fd: int) -> None:
         """A program is executed now: an app counts as running only from here on, confined and in its
-        group.
+        group. Or it could not be, which the byte in the pipe says: then the pod is not ready, and never will.
         """
         self.beginning.remove(fd)
-        self._polled.pop(fd)
-        self._poll.unregister(fd)
+        if self._polled.pop(fd, 0):
+            self._poll.unregister(fd)
+        if os.read(fd, 1) and not self.ready and not self._failed:
+            self._failed = True
+            os.symlink("failed", f"{self.pod_dir}/{STATUS}")
         os.close(fd)
 
     def _notified(self, fd: int) -> None:
