@@ -184,6 +184,16 @@ def start_time(pid: int | str) -> int:
         raise ProcessLookupError(3, "No such process", f"/proc/{pid}") from None
 
 
+def forget_command_line() -> None:
+    """Overwrite the command line of the process, which everybody can read in /proc, with zeros."""
+    import ctypes
+
+    with open("/proc/self/stat", "rb") as file:
+        fields = file.read().rpartition(b")")[2].split()
+    start, end = int(fields[45]), int(fields[46])  # proc_pid_stat(5), (48) and (49)
+    ctypes.memset(start, 0, end - start)
+
+
 def set_parent_death_signal(parent: int, number: int = _SIGKILL) -> None:
     """Have the kernel send the signal `number` when the parent dies; exit now if `parent` is not it any more.
 
