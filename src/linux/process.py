@@ -184,14 +184,27 @@ def start_time(pid: int | str) -> int:
         raise ProcessLookupError(3, "No such process", f"/proc/{pid}") from None
 
 
-def forget_command_line() -> None:
-    """Overwrite the command line of the process, which everybody can read in /proc, with zeros."""
-    import ctypes
+class hidden_command_line:
+    """``with hidden_command_line():`` nobody reads the command line of the process in /proc, where all may.
 
-    with open("/proc/self/stat", "rb") as file:
-        fields = file.read().rpartition(b")")[2].split()
-    start, end = int(fields[45]), int(fields[46])  # proc_pid_stat(5), (48) and (49)
-    ctypes.memset(start, 0, end - start)
+    For a fork inside it that never leaves: its command line is empty from its first moment on.
+    """
+
+    __slots__ = ("_start", "_words")
+
+    def __enter__(self) -> None:
+        import ctypes
+
+        with open("/proc/self/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].split()
+        self._start, end = int(fields[45]), int(fields[46])  # proc_pid_stat(5), (48) and (49)
+        self._words = ctypes.string_at(self._start, end - self._start)
+        ctypes.memset(self._start, 0, len(self._words))
+
+    def __exit__(self, *_: object) -> None:
+        import ctypes
+
+        ctypes.memmove(self._start, self._words, len(self._words))
 
 
 def set_parent_death_signal(parent: int, number: int = _SIGKILL) -> None:

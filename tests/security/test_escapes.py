@@ -145,6 +145,17 @@ def test_cve_2017_5226_what_enter_leaves_behind_has_no_terminal_of_the_users(
         rkt("stop", "--force", uuid)
 
 
+def test_p8_no_app_sees_the_command_line_of_rkt(rkt: Rkt, make_aci: MakeAci, attacks: str) -> None:
+    """What starts an app, or enters one, is a fork of rkt at first; a flag may be for another app alone."""
+    image = make_aci([attacks, "look", "p=secret"], app={"user": "1000", "group": "1000"})
+    uuid = rkt(IMAGE, "run", "--detach", "--net=none", image).stdout.strip()
+    for _ in range(25):
+        rkt("enter", "--group=secret", uuid, "/bin/true", code=None)
+    found = _said(rkt("logs", uuid).stdout)
+    rkt("stop", "--force", uuid)
+    assert found == ["begun"]
+
+
 # With the capabilities for it: in the app's own mount namespace, and in those of all that it can trace.
 _WRITE = """
 exec 2>/dev/null

@@ -117,3 +117,23 @@ def test_run_collects_and_times_out(tmp_path: Path) -> None:
     assert time.monotonic() - start < 5
     with pytest.raises(FileNotFoundError):
         process.run(["no-such-program"], timeout=1)
+
+
+def test_a_command_line_is_hidden_and_there_again() -> None:
+    def shown() -> bytes:
+        return Path("/proc/self/cmdline").read_bytes()
+
+    before = shown()
+    assert before.strip(b"\0")
+    with process.hidden_command_line():
+        assert not shown().strip(b"\0")
+        reading, writing = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.write(writing, shown() or b"\0")
+            os._exit(0)
+        os.waitpid(pid, 0)
+    os.close(writing)
+    with open(reading, "rb") as told:
+        assert not told.read().strip(b"\0")
+    assert shown() == before

@@ -76,9 +76,12 @@ class Joiner:
         # Blocked until the child has its own handling: our handler in it would write into our own pipe.
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
         try:
-            pid = os.fork()
-            if pid == 0:
-                self._become(program, stdio, cgroup, theirs, kept, held=held, console=console)
+            with (
+                process.hidden_command_line()
+            ):  # a flag may be for one app alone, and all of the pod can look
+                pid = os.fork()
+                if pid == 0:
+                    self._become(program, stdio, cgroup, theirs, kept, held=held, console=console)
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
             namespaces.setns(self._own, namespaces.NEWPID)
@@ -115,7 +118,6 @@ class Joiner:
             signal.set_wakeup_fd(-1)
             signal.pthread_sigmask(signal.SIG_SETMASK, ())
             libc.prctl(libc.PR_SET_DUMPABLE, 0)
-            process.forget_command_line()  # what is meant for one app is not for all
             os.setsid()
             if stdio is not None:
                 for number, fd in enumerate(stdio):
