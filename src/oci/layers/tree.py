@@ -70,6 +70,7 @@ class Tree:
         self.root = Node(0)
         self._limits = limits
         self._entries = 0
+        self._bytes = 0
         self._layer = -1
         #: The directory that the last entry was in: the next one is mostly there too. Nothing that a layer
         #: has put in place goes away again while that layer is read.
@@ -90,10 +91,8 @@ class Tree:
 
     def add(self, ordinal: int, entry: Entry) -> bool:
         """Entry number `ordinal` (from 0) of the current layer. Whether it is something: an order is not."""
-        self._entries += 1
-        if self._entries > self._limits.entries:
-            raise LimitExceeded(f"more than {self._limits.entries} entries in all layers")
         name = entry.name
+        self._count(len(name))
         if WHITEOUT in name and self._special(name):
             return False
         if name == b".":
@@ -110,6 +109,15 @@ class Tree:
             content = self._link(entry) or content
         parent.children[base] = Node(self._layer, content)
         return True
+
+    def _count(self, length: int) -> None:
+        """Count a path of so many bytes, named or implied: all are kept, and the implied ones made."""
+        self._entries += 1
+        self._bytes += length
+        if self._entries > self._limits.entries:
+            raise LimitExceeded(f"more than {self._limits.entries} files and directories in all layers")
+        if self._bytes > self._limits.names:
+            raise LimitExceeded(f"names of more than {self._limits.names} bytes in all layers")
 
     def _refuse_twice(self, found: Node | None, name: bytes) -> None:
         if found is None or found.touched != self._layer:
@@ -234,6 +242,7 @@ class Tree:
                         f"{shown(name)}: {shown(name[:end])} is no directory in the same layer"
                     )
                 below = node.children[part] = Node(self._layer)
+                self._count(end)
             below.touched = self._layer
             node, start = below, end + 1
         self._above = above, node

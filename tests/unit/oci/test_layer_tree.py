@@ -233,6 +233,16 @@ def test_limits_hold_for_all_layers_together() -> None:
         flat(*[layer(F(b"%d" % n, b"x" * 60_000)) for n in range(2)], limits=small)
 
 
+def test_implied_directories_are_bounded_too() -> None:
+    few = DEFAULT._replace(entries=1000)
+    deep = [F(b"%d" % n + b"/d" * 50 + b"/f") for n in range(20)]
+    long = [F(b"%04d" % n + b"n" * 900) for n in range(150)]
+    for members, told in ((deep, "more than 1000 files and"), (long, "names of more than 128000")):
+        with pytest.raises(LimitExceeded, match=told):
+            flat(layer(*members), limits=few)
+        flat(layer(*members[:9]), limits=few)
+
+
 def test_orders_of_any_kind_cost_no_more_than_entries(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nested opaque directories over a large tree: each is looked through once a layer."""
     tree = Tree()
