@@ -60,5 +60,6 @@ def end(pod: Pod, *, force: bool) -> None:
     limit = time.monotonic() + _PATIENCE
     while pod.is_locked():
         if time.monotonic() > limit:
-            raise RktError(f'pod "{pod.uuid}" has not ended in {_PATIENCE:.0f} s', hint="use --force")
+            hint = "is an `rkt enter` of it suspended? let it go on, or kill it" if force else "use --force"
+            raise RktError(f'pod "{pod.uuid}" has not ended in {_PATIENCE:.0f} s', hint=hint)
         time.sleep(_POLL)
