@@ -7,6 +7,7 @@ routes that did not come with an address: they are put back, on the way in into 
 from __future__ import annotations
 
 import errno
+from time import monotonic, sleep
 
 from cni import state
 from cni.attachment import chained, routes, verify
@@ -39,6 +40,9 @@ _HIGHEST_TABLE = (1 << 32) - 1
 _MARK = "made by rkt-platform"
 _GLOBAL = 0
 _INET6 = 10
+# How long to wait for the routes of addresses at most, in seconds.
+_PATIENCE = 1.0
+_NOT_YET = address.TENTATIVE | address.DAD_FAILED
 
 
 class Config:
@@ -80,8 +84,9 @@ def add(request: Request) -> Result:
             state.save(request, NAME, made)
             if domain is None:
                 domain = _create(socket, config.name, table)
-            _enslave(socket, inside, domain.index)
+            _move(socket, inside, domain.index)
             _put_back(socket, inside, Fields(made), table)
+            _wait_until_taken(socket, inside)
     return result
 
 
@@ -161,8 +166,37 @@ def _create(socket: Socket, name: str, table: int) -> Link:
     return found
 
 
-def _enslave(socket: Socket, inside: Link, master: int) -> None:
+def _move(socket: Socket, inside: Link, master: int) -> None:
     """Into the domain with that index; 0 is out of it."""
+    _wait_until_taken(socket, inside)
+    _enslave(socket, inside, master)
+
+
+def _wait_until_taken(socket: Socket, inside: Link) -> None:
+    """Wait until the kernel takes packets to the interface's addresses of IPv6, which it does a moment later.
+
+    An address that is kept while the interface is down has to be that far before: where the kernel's work on
+    it comes between down and up, it counts as done, and the route to this host never comes
+    (addrconf_dad_work and fixup_permanent_addr in the kernel's net/ipv6/addrconf.c).
+    """
+    end = monotonic() + _PATIENCE
+    while inside.is_up and not _all_taken(socket, inside.index) and monotonic() < end:
+        sleep(0.0002)
+
+
+def _all_taken(socket: Socket, index: int) -> bool:
+    """Whether the kernel takes packets to all of the interface's global addresses that are not tried yet."""
+    present = address.addresses(socket, index, family=_INET6)
+    wanted = {
+        f"{each.address}/128" for each in present if each.scope == _GLOBAL and not each.flags & _NOT_YET
+    }
+    if not wanted:
+        return True
+    found = route.routes(socket, family=_INET6, table=None, index=index)
+    return wanted <= {each.destination for each in found if each.kind == route.LOCAL_TYPE}
+
+
+def _enslave(socket: Socket, inside: Link, master: int) -> None:
     batch = Batch(socket)
     batch.add(link.change(inside.name, master=master))
     batch.commit()
@@ -203,7 +237,7 @@ def _take_back(request: Request, namespaces: Namespaces) -> None:
     inside = link.get(socket, made.integer("index"))
     domain = link.get(socket, made.string("vrf"))
     if inside is not None and domain is not None and inside.master == domain.index:
-        _enslave(socket, inside, 0)
+        _move(socket, inside, 0)
     if inside is not None:
         batch = Batch(socket)
         present = address.addresses(socket, inside.index, family=_INET6)
@@ -237,7 +271,7 @@ def _delete_unrecorded(request: Request) -> None:
             if domain is None or domain.kind != _KIND:
                 return
             if inside is not None and inside.master == domain.index:
-                _enslave(socket, inside, 0)
+                _move(socket, inside, 0)
                 _delete_empty(socket, domain)
     except CniError as failed:
         if failed.code not in (UNKNOWN_CONTAINER, INVALID_NETNS):

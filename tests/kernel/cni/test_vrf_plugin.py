@@ -140,6 +140,19 @@ def test_in_and_out_with_addresses_and_routes(host: Host, nothing: dict[str, lis
 
 
 @pytest.mark.usefixtures("vrf_kind")
+def test_in_and_out_at_once_keeps_what_the_kernel_keeps(host: Host) -> None:
+    """An address that is kept while the interface is down is one that packets come to afterwards."""
+    node = host.node("c1")
+    by_hand(node)
+    node("sysctl", "-q", "net.ipv6.conf.eth0.keep_addr_on_down=1")
+    made = request(node)
+    for _ in range(60):
+        for verb in ("ADD", "DEL"):
+            perform(made, verb)
+            assert "local fd00:22::2 " in node(*"ip -6 route show table all type local dev eth0".split())
+
+
+@pytest.mark.usefixtures("vrf_kind")
 def test_two_interfaces_share_a_domain_and_the_last_takes_it_along(host: Host) -> None:
     node = host.node("c1")
     by_hand(node)
