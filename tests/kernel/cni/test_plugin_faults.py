@@ -89,7 +89,9 @@ def everything(host: Host, node: Node) -> dict[str, Any]:
     found: dict[str, Any] = host.left()
     del found["records"]  # the bridge's stays
     found["disciplines"] = subprocess.check_output(["tc", "qdisc"], text=True)
-    for words in ("-o link", "-o -6 address show scope global", "-4 rule", "-6 rule", "-4 route show table all", "-6 route show table all"):
+    addresses = "-o -6 address show scope global"
+    everywhere = ("-4 route show table all", "-6 route show table all")
+    for words in ("-o link", addresses, "-4 rule", "-6 rule", *everywhere):
         # Counted in seconds, or in the order of their making.
         found[words] = sorted(
             line.replace(" pref medium", "") for line in node("ip", *words.split()).splitlines()

@@ -146,10 +146,11 @@ def test_in_and_out_at_once_keeps_what_the_kernel_keeps(host: Host) -> None:
     by_hand(node)
     node("sysctl", "-q", "net.ipv6.conf.eth0.keep_addr_on_down=1")
     made = request(node)
+    local = ("ip", "-6", "route", "show", "table", "all", "type", "local", "dev", "eth0")
     for _ in range(60):
         for verb in ("ADD", "DEL"):
             perform(made, verb)
-            assert "local fd00:22::2 " in node(*"ip -6 route show table all type local dev eth0".split())
+            assert "local fd00:22::2 " in node(*local)
 
 
 @pytest.mark.usefixtures("vrf_kind")
