@@ -272,16 +272,22 @@ def test_only_answers_to_clients_pass_and_only_undamaged_ones(lan: Host) -> None
     with namespaces.inside(node.netns):
         index = socket.if_nametoindex("eth0")
     sender = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
-    with frames.Channel(node.netns, index, mac) as channel, sender:
+    with frames.Channel(node.netns, index, mac, mac) as channel, sender:
         sender.bind(("lan0", 0))
-        sent = bytearray(frames.encode(b"hello", mac, mac, b"\n\0\0\1", b"\n\0\0\2"))
-        good = bytes(sent[:34] + sent[36:38] + sent[34:36] + sent[38:])
+        told, other = (bytes(28) + each + b"hello" for each in (mac, mac[:5] + bytes((mac[5] ^ 1,))))
+
+        def answer(payload: bytes) -> bytes:
+            sent = frames.encode(payload, mac, mac, b"\n\0\0\1", b"\n\0\0\2")
+            return sent[:34] + sent[36:38] + sent[34:36] + sent[38:]
+
+        sent, good = frames.encode(told, mac, mac, b"\n\0\0\1", b"\n\0\0\2"), answer(told)
+        bad = (sent, answer(other), answer(bytes(28) + bytes(6)), b"\xff" * 60, good[:46], good[:-1] + b"!")
         fragment = bytes(good[:20] + b"\x20\0" + good[22:])
-        for frame in (bytes(sent), b"\xff" * 60, fragment, good[:46], good[:-1] + b"!", good, good + b"more"):
+        for frame in (*bad, fragment, good, good + b"more"):
             sender.send(frame)
         end = time.monotonic() + 5
         heard = [channel.receive(end), channel.receive(end)]
-        assert [each and each.payload for each in heard] == [b"hello", b"hello"]
+        assert [each and each.payload for each in heard] == [told, told]
         assert channel.take() is None
 
 

@@ -1,7 +1,7 @@
 """DHCP in Ethernet frames: a client without an address can neither send nor receive by UDP sockets.
 
 A frame is Ethernet, IPv4 and UDP around the message, with checksums. The channel is a packet socket whose
-filter lets only answers to a client pass, so that the traffic of the container wakes nobody.
+filter lets only answers to this client pass, so that other traffic neither wakes it nor takes its place.
 """
 
 from __future__ import annotations
@@ -36,20 +36,23 @@ _AUXDATA_FORM = struct.Struct("=IIIHHHH")
 _CHECKSUM_NOT_READY = 1 << 3
 _SO_ATTACH_FILTER = 26
 
-# Classic BPF (bpf(4)): IPv4, UDP, no fragment, from the server's port to the client's. Offsets are those of
-# a socket of type SOCK_RAW: the Ethernet header is at 0.
+# Classic BPF (bpf(4)): IPv4, UDP, no fragment, from the server's port to the client's, about this client, by
+# its hardware address. Offsets are those of a socket of type SOCK_RAW: the Ethernet header is at 0.
 _FILTER = (
     (0x28, 0, 0, 12),  # load half: the type of the frame
-    (0x15, 0, 9, _IPV4),
+    (0x15, 0, 13, _IPV4),
     (0x30, 0, 0, 23),  # load byte: the protocol
-    (0x15, 0, 7, _UDP),
+    (0x15, 0, 11, _UDP),
     (0x28, 0, 0, 20),  # load half: fragment
-    (0x45, 5, 0, _FRAGMENTED),
+    (0x45, 9, 0, _FRAGMENTED),
     (0xB1, 0, 0, 14),  # x = length of the IP header
     (0x48, 0, 0, 14),  # load half at x: from port
-    (0x15, 0, 2, SERVER_PORT),
+    (0x15, 0, 6, SERVER_PORT),
     (0x48, 0, 0, 16),  # load half at x: to port
-    (0x15, 1, 0, CLIENT_PORT),
+    (0x15, 0, 4, CLIENT_PORT),
+    (0x40, 0, 0, 50),  # load word at x: chaddr, which is 28 bytes into the message
+)
+_PASS = (
     (0x06, 0, 0, 0),  # pass nothing
     (0x06, 0, 0, 0x40000),  # pass it whole
 )
@@ -68,20 +71,21 @@ class Received:
 class Channel:
     """Frames with DHCP in and out of the interface `index`, in the network namespace `netns` (a path).
 
+    `mac` is the interface's hardware address, `client` the one that the client has in its messages.
     Closed by `close` or as a context manager. OSError when there is no such interface, ValueError when the
     path is no namespace.
     """
 
     __slots__ = ("_mac", "_socket")
 
-    def __init__(self, netns: str, index: int, mac: bytes) -> None:
+    def __init__(self, netns: str, index: int, mac: bytes, client: bytes) -> None:
         self._mac = mac
         with inside(netns):
             self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC, 0)
             try:
                 name = socket.if_indextoname(index)
                 # Filtered before it hears anything: protocol 0 is nothing, the bind below turns it on.
-                _attach_filter(self._socket)
+                _attach_filter(self._socket, client)
                 self._socket.setsockopt(_SOL_PACKET, _PACKET_AUXDATA, 1)
                 self._socket.setblocking(False)  # noqa: FBT003  an API of the standard library
                 self._socket.bind((name, _IPV4))
@@ -174,11 +178,17 @@ def decode(frame: bytes, *, checked: bool = True) -> Received:
     return Received(bytes(udp[_UDP_FORM.size : length]), sender)
 
 
-def _attach_filter(packet: socket.socket) -> None:
+def _attach_filter(packet: socket.socket, client: bytes) -> None:
     import ctypes
 
-    program = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *each) for each in _FILTER))
-    pointer = struct.pack("@HP", len(_FILTER), ctypes.addressof(program))
+    address = (
+        (0x15, 0, 2, int.from_bytes(client[:4], "big")),
+        (0x48, 0, 0, 54),  # load half at x: the rest of chaddr
+        (0x15, 1, 0, int.from_bytes(client[4:6], "big")),
+    )
+    instructions = (*_FILTER, *address, *_PASS)
+    program = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *each) for each in instructions))
+    pointer = struct.pack("@HP", len(instructions), ctypes.addressof(program))
     packet.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, pointer)
 
 

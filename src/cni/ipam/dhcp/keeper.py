@@ -155,7 +155,7 @@ class Keeper:
                 found = link.get(socket, self.lease.ifname)
             if found is None:
                 raise OSError(errno.ENODEV, "the interface is gone", self.lease.ifname)
-            self._channel = Channel(self._netns(), found.index, pack_mac(found.mac))
+            self._channel = Channel(self._netns(), found.index, pack_mac(found.mac), self.lease.mac)
         return self._channel
 
     def _judge(self, reply: message.Message, sender: bytes) -> bool:

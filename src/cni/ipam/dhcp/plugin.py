@@ -60,7 +60,7 @@ def add(request: Request) -> Result:
     lease.netns, lease.inode, lease.socket = netns, os.stat(netns).st_ino, path
     _save(lease)
     try:
-        with Channel(netns, found.index, lease.mac) as channel:
+        with Channel(netns, found.index, lease.mac, lease.mac) as channel:
             client.acquire(lease, channel, settings, lambda: _save(lease))
             if probing:
                 _refuse_conflicts(lease, channel, found, settings)
@@ -244,5 +244,5 @@ def _release(lease: Lease, request: Request) -> None:
     if found is None:
         return
     mac = pack_mac(found.mac) if netns == lease.netns else lease.mac
-    with Channel(netns, found.index, mac) as channel:
+    with Channel(netns, found.index, mac, lease.mac) as channel:
         channel.send(client.release(lease), to=lease.server_mac, source=lease.address, target=lease.server)
