@@ -310,10 +310,10 @@ class Store:
                 manifest = self.manifest(image_id)
                 blob = os.stat(self.paths.blob(image_id))
                 used = os.stat(self.paths.manifest(image_id)).st_mtime
+                size = self._size(image_id, blob.st_size) + sizes.get(image_id, 0)
             except (RktError, ValueError, OSError):
                 continue
             version = manifest.labels.get("version") or ""
-            size = self._size(image_id, blob.st_size) + sizes.get(image_id, 0)
             imported, used = blob.st_mtime, max(used, blob.st_mtime)
             found.append(ImageInfo(ImageID(image_id), manifest.name, version, imported, used, size))
         return sorted(found, key=lambda image: (image.import_time, image.id))
