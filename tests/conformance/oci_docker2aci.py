@@ -16,11 +16,12 @@ from typing import Any
 
 from appc.aci import compression, reader, tar
 from appc.schema.image import ImageManifest
+from appc.types.annotations import STOP_SIGNAL
 from conformance import docker2aci_defects as defects
 from conformance.cases import Case, Failure, Outcome, Skip, read
 from console.output import Output
 from oci.cli.main import main
-from oci.convert.to_manifest import STOP_SIGNAL, platform_labels
+from oci.convert.to_manifest import platform_labels
 from oci.types import media
 from oci.types.config import ImageConfig
 from oci.types.platform import Platform

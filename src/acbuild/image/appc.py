@@ -189,7 +189,7 @@ class AppcImage:
 
     def set_user(self, user: str) -> None:
         given = _given(user, "user")
-        if any(one.name.startswith("appc.io/docker/") for one in self.manifest.annotations):
+        if self.manifest.annotations.of_docker:
             # a Docker image says no groups: these came from its /etc/group, for its own user
             self._change_app(user=given, supplementary_gids=())
         else:

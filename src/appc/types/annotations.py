@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from typing import Self
 
 SUPPORTS_SYSTEMD_NOTIFY = "appc.io/executor/supports-systemd-notify"
+#: What docker2aci notes of an image that it converts, and what we note beside it.
+DOCKER = "appc.io/docker/"
+ENTRYPOINT, CMD, STOP_SIGNAL = DOCKER + "entrypoint", DOCKER + "cmd", DOCKER + "stopsignal"
 
 
 class Annotation(Record):
@@ -76,6 +79,11 @@ class Annotations(tuple[Annotation, ...]):
     def get(self, name: str) -> str | None:
         """The value of the annotation `name`; None if there is none."""
         return next((annotation.value for annotation in self if annotation.name == name), None)
+
+    @property
+    def of_docker(self) -> bool:
+        """Whether they are those of an image that was converted from one of Docker's."""
+        return any(annotation.name.startswith(DOCKER) for annotation in self)
 
     def as_dict(self) -> dict[str, str]:
         """Name to value, in order."""

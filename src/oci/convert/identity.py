@@ -11,8 +11,6 @@ from appc.types.volumes import HIGHEST_ID
 
 _DIGITS = "0123456789"
 ROOT = "0"
-
-
 PASSWD, GROUP = b"etc/passwd", b"etc/group"
 
 

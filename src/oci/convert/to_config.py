@@ -5,7 +5,7 @@ from __future__ import annotations
 from appc import jsonfield
 from appc.jsonfield import listed, string
 from appc.types import platforms
-from oci.convert.to_manifest import CMD, ENTRYPOINT, PREFIX, STOP_SIGNAL
+from appc.types.annotations import CMD, ENTRYPOINT, STOP_SIGNAL
 from oci.types.config import History, ImageConfig, Process
 from oci.types.platform import Platform
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from appc.schema.app import App
     from appc.schema.image import ImageManifest
+    from appc.types.annotations import Annotations
     from oci.types.digest import Digest
 
 #: Ports of one range that are written one by one, as OCI knows no ranges.
@@ -29,14 +30,14 @@ def config(
     An entry point and arguments that docker2aci kept apart come back apart; else the whole command is the
     entry point, so that arguments go behind it, as appc's executors do it.
     """
-    annotations = manifest.annotations.as_dict()
-    created = created or annotations.get("created", "")
+    annotations = manifest.annotations
+    created = created or annotations.get("created") or ""
     return ImageConfig(
         platform=_platform(manifest),
         process=None if manifest.app is None else _process(manifest.app, annotations, notes),
         diff_ids=tuple(diff_ids),
         created=created,
-        author=annotations.get("authors", ""),
+        author=annotations.get("authors") or "",
         history=tuple(History(created=created, created_by="aci " + manifest.name) for _ in diff_ids),
     )
 
@@ -49,14 +50,14 @@ def _platform(manifest: ImageManifest) -> Platform:
     return Platform(goos, goarch, f"v{goarm}" if goarm else "")
 
 
-def _process(app: App, annotations: dict[str, str], notes: list[str]) -> Process:
+def _process(app: App, annotations: Annotations, notes: list[str]) -> Process:
     entrypoint: tuple[str, ...] | None = app.exec or None
     cmd: tuple[str, ...] | None = None
     kept = _words(annotations.get(ENTRYPOINT)), _words(annotations.get(CMD))
     if any(kept) and kept[0] + kept[1] == app.exec:
         entrypoint, cmd = kept[0] or None, kept[1] or None
     # Groups of a Docker image are those that its /etc/group has for a USER without one, then as now.
-    derived = bool(app.supplementary_gids) and any(name.startswith(PREFIX) for name in annotations)
+    derived = bool(app.supplementary_gids) and annotations.of_docker
     for what, there in (
         ("event handlers", app.event_handlers),
         ("supplementary groups", app.supplementary_gids and not derived),
@@ -74,7 +75,7 @@ def _process(app: App, annotations: dict[str, str], notes: list[str]) -> Process
         volumes=tuple(point.path for point in app.mount_points),
         exposed_ports=_ports(app, notes),
         labels=dict(app.user_labels),
-        stop_signal=annotations.get(STOP_SIGNAL, ""),
+        stop_signal=annotations.get(STOP_SIGNAL) or "",
     )
 
 

@@ -11,7 +11,7 @@ from appc.jsonfield import quoted
 from appc.schema.app import App
 from appc.schema.image import Dependency, ImageManifest
 from appc.types import platforms
-from appc.types.annotations import Annotations
+from appc.types.annotations import CMD, DOCKER, ENTRYPOINT, STOP_SIGNAL, Annotations
 from appc.types.date import Date
 from appc.types.environment import Environment, variable_name
 from appc.types.labels import Labels
@@ -30,9 +30,6 @@ if TYPE_CHECKING:
     from oci.types.platform import Platform
     from oci.types.reference import Reference
 
-PREFIX = "appc.io/docker/"
-ENTRYPOINT, CMD = PREFIX + "entrypoint", PREFIX + "cmd"
-STOP_SIGNAL = PREFIX + "stopsignal"
 _HIGHEST_PORT = 65535
 
 
@@ -224,19 +221,19 @@ def _annotations(config: ImageConfig, origin: Origin, ids: Ids) -> Annotations:
         "authors": config.author,
         "created": _created(config.created, whole=bool(config.id)),
         "docker-comment": config.comment,
-        PREFIX + "originalname": origin.original,
-        PREFIX + "registryurl": origin.host,
-        PREFIX + "repository": origin.repository,
-        PREFIX + "imageid": ids.layer,
-        PREFIX + "parentimageid": ids.parent,
-        PREFIX + "manifesthash": ids.manifest,
+        DOCKER + "originalname": origin.original,
+        DOCKER + "registryurl": origin.host,
+        DOCKER + "repository": origin.repository,
+        DOCKER + "imageid": ids.layer,
+        DOCKER + "parentimageid": ids.parent,
+        DOCKER + "manifesthash": ids.manifest,
     }
     if process is not None:
         values[ENTRYPOINT] = _list(process.entrypoint)
         values[CMD] = _list(process.cmd)
         values[STOP_SIGNAL] = process.stop_signal
     if ids.parent:
-        values[PREFIX + "tag"] = origin.tag
+        values[DOCKER + "tag"] = origin.tag
     return Annotations.from_mapping({name: value for name, value in values.items() if value})
 
 

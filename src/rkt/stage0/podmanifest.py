@@ -14,7 +14,7 @@ from appc.jsonfield import quoted
 from appc.schema.app import App
 from appc.schema.kind import AC_VERSION
 from appc.schema.pod import PodManifest, RuntimeApp, RuntimeImage
-from appc.types.annotations import Annotations
+from appc.types.annotations import CMD, ENTRYPOINT, Annotations
 from appc.types.isolators import (
     CAPABILITIES_REMOVE,
     CAPABILITIES_RETAIN,
@@ -50,8 +50,6 @@ _PROTOCOLS = ("tcp", "udp", "sctp")
 _LARGEST = 2**63 - 1
 #: Where a stage1 reads how to connect the streams of an app (rkt's names).
 STREAM_ANNOTATION = "coreos.com/rkt/stage2/"
-_DOCKER = "appc.io/docker/"
-_ENTRYPOINT, _CMD = _DOCKER + "entrypoint", _DOCKER + "cmd"
 
 
 class Image(NamedTuple):
@@ -130,7 +128,7 @@ def _app(wanted: AppOptions, image: Image) -> App:
     for field in ("user", "group", "supplementary_gids"):
         if (value := getattr(wanted, field)) is not None:
             changes[field] = value
-    if wanted.user is not None and any(one.name.startswith(_DOCKER) for one in image.manifest.annotations):
+    if wanted.user is not None and image.manifest.annotations.of_docker:
         changes.setdefault("supplementary_gids", ())  # the image's are those of its own user
     if wanted.working_dir is not None:
         changes["working_directory"] = wanted.working_dir
@@ -152,7 +150,7 @@ def _command(wanted: AppOptions, app: App, annotations: Annotations) -> tuple[st
     if wanted.exec is not None:
         return wanted.exec, *wanted.args
     if wanted.args:
-        entrypoint, cmd = (_words(annotations.get(name)) for name in (_ENTRYPOINT, _CMD))
+        entrypoint, cmd = (_words(annotations.get(name)) for name in (ENTRYPOINT, CMD))
         if (entrypoint or cmd) and entrypoint + cmd == app.exec:
             return *entrypoint, *wanted.args
     return *app.exec, *wanted.args

@@ -11,6 +11,7 @@ import os
 
 from appc import jsonfield
 from appc.types import isolators as names
+from appc.types.annotations import STOP_SIGNAL
 from linux import capabilities, seccomp
 from linux.bare import signal
 from linux.cgroups import limits as cgroup_limits
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PIDS_MAX = 2048
-_STOP_SIGNAL = "appc.io/docker/stopsignal"
 
 # The specification's default set (spec/ace.md, capabilities-remove-set).
 DEFAULT_CAPABILITIES = (
@@ -108,7 +108,7 @@ def plan(name: str, app: App, image: ImageManifest, pod: PodManifest, invocation
         user=app.user,
         group=app.group,
         home="",
-        group_may_be_missing=from_docker(image),
+        group_may_be_missing=image.annotations.of_docker,
         supplementary_gids=tuple(app.supplementary_gids),
         capabilities=kept,
         seccomp=program,
@@ -165,14 +165,9 @@ def _environment(name: str, app: App) -> tuple[str, ...]:
     return tuple(f"{key}={value}" for key, value in values.items())
 
 
-def from_docker(image: ImageManifest) -> bool:
-    """Whether the image was converted from one of Docker's."""
-    return any(annotation.name.startswith("appc.io/docker/") for annotation in image.annotations)
-
-
 def _stop_signal(image: ImageManifest, missed: list[str]) -> int:
     """Docker's STOPSIGNAL: a number or a name, as SIGQUIT, INT, RTMIN+3; SIGTERM where there is none."""
-    word = image.annotations.get(_STOP_SIGNAL)
+    word = image.annotations.get(STOP_SIGNAL)
     if word is None:
         return signal.SIGTERM
     name, plus, more = word.upper().removeprefix("SIG").partition("+")

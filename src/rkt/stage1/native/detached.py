@@ -13,7 +13,6 @@ import stat
 from linux.mount import api, idmap, overlay
 from linux.paths import Root
 from rkt.errors import RktError
-from rkt.stage1 import confinement
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -103,7 +102,7 @@ def make_empty(wanted: VolumePlan, app: AppPlan | None = None, path: str = "") -
     """
     ordinary = wanted.mode in {None, 0o755} and not wanted.uid and not wanted.gid
     os.makedirs(os.path.dirname(wanted.source), mode=0o755, exist_ok=True)
-    image = app if app is not None and ordinary and confinement.from_docker(app.image) else None
+    image = app if app is not None and ordinary and app.image.annotations.of_docker else None
     if image is not None and _seed(wanted.source, image, path):
         return
     try:
