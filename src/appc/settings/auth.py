@@ -61,18 +61,28 @@ def read_directory(config: str) -> tuple[dict[str, Auth], dict[str, Auth]]:
     return domains, registries
 
 
+def read_directories(directories: Iterable[str]) -> tuple[dict[str, Auth], dict[str, Auth]]:
+    """The same from all configuration directories; those of later ones override those of earlier ones."""
+    domains: dict[str, Auth] = {}
+    registries: dict[str, Auth] = {}
+    for directory in directories:
+        found = read_directory(directory)
+        domains |= found[0]
+        registries |= found[1]
+    return domains, registries
+
+
 def load(
     directories: Iterable[str], *, everywhere: tuple[str, Credential] | None = None, plain: bool = False
 ) -> Credentials:
-    """Those for web servers of all configuration directories, later ones over earlier ones.
+    """Those for web servers of all configuration directories.
 
     `everywhere` and `plain` are as in `Credentials`.
     """
     from appc.http.auth import Credentials
 
-    found: dict[str, Credential] = {}
-    for directory in directories:
-        found |= {domain: each.credential() for domain, each in read_directory(directory)[0].items()}
+    domains, _ = read_directories(directories)
+    found = {domain: each.credential() for domain, each in domains.items()}
     return Credentials(found, everywhere=everywhere, plain=plain)
 
 

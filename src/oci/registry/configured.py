@@ -48,10 +48,11 @@ def read_rules(config: str) -> dict[str, Rule]:
 
 def logins(directories: Iterable[str]) -> Logins:
     """Who we are at registries: what `auth.d` says, then what docker and podman have in their files."""
-    from appc.settings.auth import read_directory
+    from appc.settings.auth import read_directories
 
-    given: dict[str, Login] = {}
-    for directory in directories:
-        for registry, auth in read_directory(directory)[1].items():
-            given[registry] = Login(auth.credentials["user"], auth.credentials["password"])
+    _, registries = read_directories(directories)
+    given = {
+        registry: Login(auth.credentials["user"], auth.credentials["password"])
+        for registry, auth in registries.items()
+    }
     return Logins(given, environ=os.environ)

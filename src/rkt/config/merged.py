@@ -98,8 +98,11 @@ class Config(NamedTuple):
 
 def load(directories: Iterable[str]) -> Config:
     """The configuration of `directories`, the weakest first. Credentials override each other one by one."""
+    from appc.settings.auth import read_directories
+    from oci.registry.configured import load_rules
+
     directories = list(directories)
-    auth, docker = load_auth(directories)
+    auth, docker = read_directories(directories)
     return Config(
         auth,
         docker,
@@ -107,29 +110,9 @@ def load(directories: Iterable[str]) -> Config:
         load_stage1(directories),
         load_private_users(directories),
         load_image_limits(directories),
-        load_registries(directories),
+        load_rules(directories),
         load_policies(directories),
     )
-
-
-def load_auth(directories: Iterable[str]) -> tuple[dict[str, Auth], dict[str, Auth]]:
-    """Only the credentials: by domain, and by registry."""
-    from appc.settings.auth import read_directory
-
-    auth: dict[str, Auth] = {}
-    docker: dict[str, Auth] = {}
-    for directory in directories:
-        domains, registries = read_directory(directory)
-        auth.update(domains)
-        docker.update(registries)
-    return auth, docker
-
-
-def load_registries(directories: Iterable[str]) -> dict[str, Rule]:
-    """Only how registries are reached, by registry."""
-    from oci.registry.configured import load_rules
-
-    return load_rules(directories)
 
 
 def load_policies(directories: Iterable[str]) -> dict[str, Policy]:
