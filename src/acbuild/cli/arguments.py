@@ -129,6 +129,14 @@ class Given:
         value = self.values.get(name)
         return value if isinstance(value, str) else default
 
+    def gpg(self) -> list[str] | None:
+        """The arguments for gpg, which stand behind `--`; None without --sign, AcbuildError if they are there."""
+        if self.on("sign"):
+            return self.behind
+        if self.behind:
+            raise AcbuildError("arguments for gpg make sense with --sign only")
+        return None
+
     def all(self, name: str) -> list[str]:
         """The values of a repeatable flag."""
         value = self.values.get(name)

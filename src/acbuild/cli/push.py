@@ -59,13 +59,11 @@ def run(options: Options, out: Output) -> int:
     given = parse(options.argv)
     where, settings = given.words[0], session.settings_of(options)
     signing = given.on("sign") or given.on("unsigned")
-    if given.behind and not given.on("sign"):
-        raise AcbuildError("arguments for gpg make sense with --sign only")
+    signature = push.Signature(given.gpg(), given.on("unsigned"))
     if given.on("sign") and given.on("unsigned"):
         raise AcbuildError("--sign and --unsigned exclude each other")
     if signing and where.startswith(push.DOCKER):
         raise AcbuildError("--sign and --unsigned are for ACIs", hint="a registry keeps no signature of them")
-    signature = push.Signature(given.behind if given.on("sign") else None, given.on("unsigned"))
 
     def send(settings: Settings, build: Build | None) -> None:
         with out.progress(f"pushing {where}") as progress:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from acbuild.cli.arguments import Flag, Syntax
-from acbuild.errors import AcbuildError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -64,13 +63,11 @@ def run(options: Options, out: Output) -> int:
 
     session.in_progress_only(options)
     given = parse(options.argv)
-    if given.behind and not given.on("sign"):
-        raise AcbuildError("arguments for gpg make sense with --sign only")
     output = write.Output(
         given.words[0],
         overwrite=given.on("overwrite"),
         compression=given.text("compression", "gzip"),
-        gpg=given.behind if given.on("sign") else None,
+        gpg=given.gpg(),
         provenance=given.text("provenance"),
         version=text(),
     )
