@@ -128,9 +128,11 @@ def _limit(text: str, name: str) -> float | None:
 
 
 def _is_ready(pod: Pod) -> bool:
+    from rkt.stage1.abi import SUPERVISOR_STATUS
+
     pod.refresh()
     try:
-        ready = os.readlink("stage1/rootfs/rkt/supervisor-status", dir_fd=pod.fd) == "ready"
+        ready = os.readlink(SUPERVISOR_STATUS, dir_fd=pod.fd) == "ready"
     except OSError:
         ready = False
     if not ready and pod.state() not in ("embryo", "preparing", "prepared", "running"):

@@ -8,7 +8,7 @@ import os
 from linux import files
 from rkt.errors import RktError
 from rkt.stage1 import flavours
-from rkt.stage1.abi import Invocation
+from rkt.stage1.abi import SUPERVISOR_STATUS, Invocation
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def make_ready(pod: Pod, local_config: str) -> Invocation:
     pod.lock()
     invocation = invocation_of(pod)
     flavours.of_pod(pod).gc(pod.path, local_config)
-    for name in ("stage1/rootfs/rkt/supervisor-status", "not-enforced", "out-of-memory"):
+    for name in (SUPERVISOR_STATUS, "not-enforced", "out-of-memory"):
         try:
             os.unlink(name, dir_fd=pod.fd)
         except FileNotFoundError:

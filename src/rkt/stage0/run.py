@@ -9,6 +9,7 @@ from appc import jsonfield
 from rkt.errors import RktError, hint_for, one_line
 from rkt.pods import phases
 from rkt.stage1 import flavours
+from rkt.stage1.abi import SUPERVISOR_STATUS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def _await_ready(pod: Pod, child: int) -> None:
 def _told(pod: Pod) -> str:
     """What the supervisor has said: ready, failed, or "" for nothing yet."""
     try:
-        return os.readlink(f"{pod.path}/stage1/rootfs/rkt/supervisor-status")
+        return os.readlink(f"{pod.path}/{SUPERVISOR_STATUS}")
     except OSError:
         return ""
 

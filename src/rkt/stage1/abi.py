@@ -15,6 +15,9 @@ GC = "coreos.com/rkt/stage1/gc"
 STOP = "coreos.com/rkt/stage1/stop"
 INTERFACE_VERSION = "coreos.com/rkt/stage1/interface-version"
 
+# A link in the pod's directory: to `ready`, or to `failed` if a program could not be executed before that.
+SUPERVISOR_STATUS = "stage1/rootfs/rkt/supervisor-status"
+
 # The environment variable that names the descriptor which carries the pod's lock.
 LOCK_FD = "RKT_LOCK_FD"
 

@@ -17,6 +17,7 @@ from linux.bare import signal
 from linux.paths import Root
 from rkt.errors import RktError, hint_for, one_line
 from rkt.stage1 import confine, confinement, stub
+from rkt.stage1.abi import SUPERVISOR_STATUS
 from rkt.stage1.fly import output, rootfs
 from rkt.stage1.native import files, plan
 from rkt.stage1.native import stage1 as native
@@ -164,7 +165,7 @@ class _Run:
             os.waitpid(pid, 0)
             message, _, hint = text.decode("utf-8", "replace").partition("\0")
             raise RktError(message, hint=hint or None)
-        os.symlink("ready", f"{self.invocation.pod_dir}/stage1/rootfs/rkt/supervisor-status")
+        os.symlink("ready", f"{self.invocation.pod_dir}/{SUPERVISOR_STATUS}")
         return _Child(pid, space)
 
     def _know_user(self, text: bytes) -> None:

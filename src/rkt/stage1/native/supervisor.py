@@ -45,8 +45,6 @@ _IN, _OUT, _GONE = select.POLLIN, select.POLLOUT, select.POLLHUP | select.POLLER
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 _HANDLED = (*_ENDING, signal.SIGWINCH, signal.SIGCHLD)
 STEPS = ("pre-start", "main", "post-stop")
-# A link in the pod's directory: to `ready`, or to `failed` if a program could not be executed before that.
-STATUS = "stage1/rootfs/rkt/supervisor-status"
 
 
 def until_executed(spawn: Callable[[int], tuple[int, int]]) -> tuple[int, int, int]:
@@ -303,15 +301,20 @@ class Supervisor:
             )
         ):
             self.ready = True
-            try:
-                os.symlink("ready", f"{self.pod_dir}/{STATUS}")
-            except FileExistsError:
-                pass
+            self._say("ready")
             if self.on_ready is not None:
                 self.on_ready()
             if self.notifier is not None:
                 names = ", ".join(app.name for app in self.apps if app.step != "done")
                 self.notifier.send(f"MAINPID={os.getpid()}", "READY=1", f"STATUS=running: {names}")
+
+    def _say(self, word: str) -> None:
+        from rkt.stage1.abi import SUPERVISOR_STATUS
+
+        try:
+            os.symlink(word, f"{self.pod_dir}/{SUPERVISOR_STATUS}")
+        except FileExistsError:
+            pass
 
     def _begun(self, fd: int) -> None:
         """A program is executed now: an app counts as running only from here on, confined and in its
@@ -322,7 +325,7 @@ class Supervisor:
             self._poll.unregister(fd)
         if os.read(fd, 1) and not self.ready and not self._failed:
             self._failed = True
-            os.symlink("failed", f"{self.pod_dir}/{STATUS}")
+            self._say("failed")
         os.close(fd)
 
     def _notified(self, fd: int) -> None:
