@@ -76,9 +76,8 @@ class Joiner:
         # Blocked until the child has its own handling: our handler in it would write into our own pipe.
         blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
         try:
-            with (
-                process.hidden_command_line()
-            ):  # a flag may be for one app alone, and all of the pod can look
+            # A flag may be for one app alone, and all of the pod can look.
+            with process.hidden_command_line():
                 pid = os.fork()
                 if pid == 0:
                     self._become(program, stdio, cgroup, theirs, kept, held=held, console=console)
