@@ -130,7 +130,7 @@ class Given:
         return value if isinstance(value, str) else default
 
     def gpg(self) -> list[str] | None:
-        """The arguments for gpg, which stand behind `--`; None without --sign, AcbuildError if they are there."""
+        """The arguments for gpg, which stand behind `--`; None without --sign, which is an error for them."""
         if self.on("sign"):
             return self.behind
         if self.behind:
